@@ -1,0 +1,28 @@
+"""Packaging of beam_etl. Workers receive exactly the three packages listed here."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+
+
+def read_requirements() -> list[str]:
+    lines = (HERE / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    stripped = (line.split("#", 1)[0].strip() for line in lines)
+    return [line for line in stripped if line]
+
+
+setup(
+    name="beam_etl",
+    version="0.1.0",
+    description="Lands piles of delimited text as typed Parquet and PostgreSQL, every record exactly once.",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=["beam_etl", "transforms", "runners"],
+    package_data={"beam_etl": ["py.typed"]},
+    install_requires=read_requirements(),
+    entry_points={"console_scripts": ["beam-etl = beam_etl.cli:main"]},
+)
