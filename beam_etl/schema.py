@@ -13,8 +13,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 KINDS = ("boolean", "bigint", "decimal", "double", "date", "timestamp", "string")
 
@@ -52,6 +54,8 @@ class ColumnType:
 
     @property
     def arrow(self) -> pa.DataType:
+        import pyarrow as pa  # here, so that the configuration, and with it --help, need not load Arrow
+
         return {
             "boolean": pa.bool_(),
             "bigint": pa.int64(),
@@ -191,6 +195,8 @@ class TableSchema:
 
     @property
     def arrow(self) -> pa.Schema:
+        import pyarrow as pa
+
         fields = []
         for column in self.columns:
             metadata = {}
@@ -247,7 +253,9 @@ def parse_type(text: str, decimal_mark: str = ".") -> ColumnType:
     word = match.group(1) if match else ""
     kind = _KIND_SYNONYMS.get(word, word)
     if match is None or kind not in KINDS:
-        raise ValueError(f"unknown type {text!r}; use one of {', '.join(KINDS)}, for example decimal(18,2) or date(YYYYMMDD)")
+        raise ValueError(
+            f"unknown type {text!r}; use one of {', '.join(KINDS)}, for example decimal(18,2) or date(YYYYMMDD)"
+        )
     argument = (match.group(2) or "").upper()
     if kind == "decimal":
         return _parse_decimal(text, argument, decimal_mark)
@@ -272,5 +280,7 @@ def _parse_decimal(text: str, argument: str, decimal_mark: str) -> ColumnType:
         raise ValueError(f"cannot read {text!r}; write decimal(precision,scale), for example decimal(18,2)")
     precision, scale = int(parts[0]), int(parts[1])
     if not 1 <= precision <= LONG_DECIMAL_DIGITS or scale > precision:
-        raise ValueError(f"{text!r} is out of range; precision is 1 to {LONG_DECIMAL_DIGITS} digits, scale at most precision")
+        raise ValueError(
+            f"{text!r} is out of range; precision is 1 to {LONG_DECIMAL_DIGITS} digits, scale at most precision"
+        )
     return ColumnType("decimal", precision=precision, scale=scale, format=decimal_mark)

@@ -1,0 +1,57 @@
+# Every target makes the environment it needs. `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO ?= demo
+export PYTHONPATH := $(CURDIR)
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test test-slow test-cluster lint format coverage bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: $(VENV)/.ready ## Make the virtual environment with everything that tests need
+
+$(VENV)/.ready: requirements.txt requirements-dev.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed; say make PYTHON=python3.11") if sys.version_info < (3, 10) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	@touch $@
+
+demo: $(VENV)/.ready ## Write a small dump with known faults and load it into Parquet and an embedded PostgreSQL
+	rm -rf $(DEMO)
+	$(BIN)/python examples/generate_dump.py --output $(DEMO)/dump
+	$(BIN)/python examples/run_demo.py --directory $(DEMO)
+
+test: $(VENV)/.ready ## Run the test suite
+	$(BIN)/python -m pytest -n 2 -q -m "not slow and not cluster" tests
+
+test-slow: $(VENV)/.ready ## Run the tests of real sizes (minutes)
+	$(BIN)/python -m pytest -q -m slow tests
+
+test-cluster: $(VENV)/.ready ## Run the tests on a real Flink cluster (needs Java 11 or newer and Maven)
+	$(BIN)/python -m pytest -q -m cluster tests
+
+lint: $(VENV)/.ready ## Check format, style, types and the direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.ready ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+coverage: $(VENV)/.ready ## Measure the coverage of the test suite
+	$(BIN)/coverage run -m pytest -q -m "not slow and not cluster" tests
+	$(BIN)/coverage combine --quiet || true
+	$(BIN)/coverage report --fail-under=85
+
+bench: $(VENV)/.ready ## Compare speed and memory with other engines, in one run
+	$(BIN)/python -m pip install --quiet -r benchmarks/requirements.txt
+	$(BIN)/python benchmarks/run.py
+
+clean: ## Remove what demo, tests and benchmarks left behind
+	rm -rf $(DEMO) benchmarks/data .pytest_cache .hypothesis .mypy_cache .ruff_cache build dist *.egg-info

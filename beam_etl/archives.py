@@ -1,0 +1,265 @@
+"""Containers: which one a file is, the members of an archive, and its plain bytes, verified to the last one.
+
+Nothing here trusts a file's name, and nothing is written at a name that comes from an archive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import gzip
+import lzma
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO, Protocol, cast
+
+import pyarrow as pa
+
+from beam_etl.model import SourceFile
+from beam_etl.storage import storage_for
+
+BLOCK_BYTES = 1 << 20
+MAGIC_BYTES = 262  # the marks of every container lie within a file's first 262 bytes
+
+# gzip: RFC 1952; bzip2: its header and a block or end mark; xz: file format 1.2.0; zstd: RFC 8878, with skippable
+# frames; zip: APPNOTE 6.3.10, local header, empty archive or spanned archive; tar: POSIX.1-1988 (ustar).
+_MAGIC = (
+    ("gzip", re.compile(rb"\x1f\x8b\x08")),
+    ("bz2", re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)")),
+    ("xz", re.compile(rb"\xfd7zXZ\x00")),
+    ("zstd", re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")),
+    ("zip", re.compile(rb"PK(?:\x03\x04|\x05\x06|\x07\x08)")),
+    ("tar", re.compile(rb".{257}ustar", re.DOTALL)),
+)
+_CONTAINER_OF_SUFFIX = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd", ".zip": "zip"}
+
+_ENCRYPTED_FLAG = 0x1
+# What the parsers of the standard library and of Arrow raise for bytes that are not what they should be.
+_DAMAGE = (
+    EOFError,
+    IndexError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    UnicodeError,
+    ValueError,
+    lzma.LZMAError,
+    pa.ArrowException,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+class ArchiveError(Exception):
+    """A container cannot be unpacked. Its code is one of REJECT_CODES, its reason a sentence for a person."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(f"{code}: {reason}")
+        self.code = code
+        self.reason = reason
+
+
+class SourceReadError(OSError):
+    """The operating system refused to open or read a source, unlike an error in writing its copy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class UnpackLimits:
+    """A file is refused as a bomb once its plain bytes exceed both limits.
+
+    Attributes:
+      max_ratio: plain bytes for each packed byte. Deflate cannot exceed 1032, and real tables stay below 100.
+      max_bytes: plain bytes up to which any ratio is harmless.
+    """
+
+    max_ratio: int = 1000
+    max_bytes: int = 1 << 30
+
+
+DEFAULT_LIMITS = UnpackLimits()
+
+
+class _Reader(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def container_of(name: str, size_bytes: int, head: bytes) -> str:
+    """The container of a file ("none", "gzip", "bz2", "xz", "zstd", "zip" or "tar"), by its first MAGIC_BYTES bytes.
+
+    The name counts in two cases only: an empty file with a packed file's name is a broken download, and so is anything
+    called .zip that does not begin like one (a saved error page, mostly). A plain file called .gz is simply plain.
+    """
+    for container, magic in _MAGIC:
+        if magic.match(head):
+            return container
+    promised = next((c for suffix, c in _CONTAINER_OF_SUFFIX.items() if name.lower().endswith(suffix)), "none")
+    return promised if size_bytes == 0 or promised == "zip" else "none"
+
+
+def list_members(uri: str) -> list[str]:
+    """Names of the files in a zip archive, each once, in its order; directories, hidden files and __MACOSX left out.
+
+    Raises:
+      ArchiveError: its directory cannot be read.
+      SourceReadError: the file cannot be read.
+    """
+    with contextlib.closing(_open_source(uri)) as raw, _sorted_faults(), zipfile.ZipFile(raw) as archive:
+        names = [info.filename for info in archive.infolist() if not info.is_dir() and not _is_clutter(info.filename)]
+    return list(dict.fromkeys(names))
+
+
+def plain_blocks(source: SourceFile, limits: UnpackLimits = DEFAULT_LIMITS) -> Iterator[bytes]:
+    """The plain bytes of a source, in blocks of up to 1 MiB. Who reads to the end has checked every length and CRC.
+
+    Raises (while iterating):
+      ArchiveError: damaged, truncated, encrypted, unsupported, or a bomb.
+      SourceReadError: the file cannot be read.
+    """
+    total_bytes = 0
+    with contextlib.ExitStack() as stack:
+        raw = stack.enter_context(contextlib.closing(_open_source(source.uri)))
+        with _sorted_faults():
+            stream, packed_bytes = _open_container(source, raw, stack)
+        while True:
+            with _sorted_faults():
+                block = stream.read(BLOCK_BYTES)
+            if not block:
+                break
+            total_bytes += len(block)
+            if total_bytes > limits.max_bytes and total_bytes > limits.max_ratio * packed_bytes:
+                raise ArchiveError(
+                    "corrupt_file",
+                    f"unpacks to more than {limits.max_ratio} times its {packed_bytes} packed bytes, like a zip bomb; "
+                    "unpack it by hand if it is meant to",
+                )
+            yield block
+
+
+def _open_source(uri: str) -> BinaryIO:
+    try:
+        return storage_for(uri).open_read(uri)
+    except OSError as error:
+        raise SourceReadError(error.errno, error.strerror or str(error)) from error
+
+
+@contextlib.contextmanager
+def _sorted_faults() -> Iterator[None]:
+    """Sorts what parsers and the operating system raise: damage, or a failure to read."""
+    try:
+        yield
+    except EOFError as error:
+        raise ArchiveError("corrupt_file", "ends too early: truncated, or an incomplete download") from error
+    except _DAMAGE as error:
+        raise ArchiveError("corrupt_file", f"cannot be unpacked: {error}") from error
+    except OSError as error:
+        # Decompressors raise OSError too, but only the operating system gives it a number. EINVAL comes from an offset
+        # in the archive's directory that no file can have.
+        if error.errno in (None, errno.EINVAL):
+            raise ArchiveError("corrupt_file", f"cannot be unpacked: {error}") from error
+        raise SourceReadError(error.errno, error.strerror or str(error)) from error
+
+
+def _open_container(source: SourceFile, raw: BinaryIO, stack: contextlib.ExitStack) -> tuple[_Reader, int]:
+    """A reader of the plain bytes, and how many packed bytes they come from."""
+    if source.container == "zip":
+        return _open_member(source.member, raw, stack)
+    if source.container != "none" and source.size_bytes == 0:
+        raise ArchiveError("corrupt_file", "is empty, which no compressed file is: an incomplete download")
+    if source.container == "gzip":
+        return cast(_Reader, stack.enter_context(gzip.GzipFile(fileobj=raw))), source.size_bytes
+    if source.container in ("bz2", "zstd"):
+        # Not bz2.BZ2File, which takes a damaged second stream for the end of the file and says nothing.
+        return stack.enter_context(pa.CompressedInputStream(raw, source.container)), source.size_bytes
+    if source.container == "xz":
+        return _XzReader(raw), source.size_bytes
+    return raw, source.size_bytes
+
+
+def _open_member(name: str, raw: BinaryIO, stack: contextlib.ExitStack) -> tuple[_Reader, int]:
+    archive = stack.enter_context(zipfile.ZipFile(raw))
+    if not name:
+        raise ArchiveError("corrupt_file", "the archive holds no files")
+    found = [info for info in archive.infolist() if info.filename == name]
+    if len(found) != 1:
+        raise ArchiveError(
+            "corrupt_file", f"the archive holds {len(found)} members of this name; name each differently"
+        )
+    if _is_unsafe(name):
+        raise ArchiveError(
+            "corrupt_file", "the member's name leads out of the archive; pack it again under a plain name"
+        )
+    info = found[0]
+    if info.flag_bits & _ENCRYPTED_FLAG:
+        raise ArchiveError("corrupt_file", "the member is encrypted; unpack the archive with its password first")
+    try:
+        return _MemberReader(
+            cast(BinaryIO, stack.enter_context(archive.open(info))), info.file_size
+        ), info.compress_size
+    except NotImplementedError as error:
+        reason = f"{error} (method {info.compress_type}); unpack the archive by hand and load the plain files"
+        raise ArchiveError("corrupt_file", reason) from error
+
+
+class _MemberReader:
+    """A member of a zip archive whose length is checked besides its CRC."""
+
+    def __init__(self, stream: BinaryIO, size_bytes: int) -> None:
+        self._stream = stream
+        self._left_bytes = size_bytes
+
+    def read(self, size: int, /) -> bytes:
+        block = self._stream.read(size)
+        self._left_bytes -= len(block)
+        if not block and self._left_bytes:
+            raise EOFError
+        return block
+
+
+class _XzReader:
+    """All streams of an .xz file. lzma.LZMAFile takes a damaged second stream for the end and says nothing."""
+
+    _MEMORY_LIMIT_BYTES = 1 << 30  # `xz -9` needs 65 MiB to unpack; a damaged header can ask for anything
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._decompressor = self._new_decompressor()
+
+    def _new_decompressor(self) -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=self._MEMORY_LIMIT_BYTES)
+
+    def read(self, size: int, /) -> bytes:
+        while True:
+            if self._decompressor.eof:
+                # Streams may be followed by NUL padding (xz file format 1.2.0, section 2.2).
+                packed = self._decompressor.unused_data.lstrip(b"\0")
+                while not packed:
+                    more = self._raw.read(BLOCK_BYTES)
+                    if not more:
+                        return b""
+                    packed = more.lstrip(b"\0")
+                self._decompressor = self._new_decompressor()
+            elif self._decompressor.needs_input:
+                packed = self._raw.read(BLOCK_BYTES)
+                if not packed:
+                    raise EOFError
+            else:
+                packed = b""
+            block = self._decompressor.decompress(packed, size)
+            if block:
+                return block
+
+
+def _is_clutter(name: str) -> bool:
+    """Directories written by Windows, hidden files, and what macOS adds."""
+    parts = re.split(r"[/\\]", name)
+    hidden = any(part.startswith(".") and part.strip(".") for part in parts)
+    return hidden or "__MACOSX" in parts or not parts[-1]
+
+
+def _is_unsafe(name: str) -> bool:
+    return bool(re.match(r"[/\\]|[A-Za-z]:[/\\]", name)) or ".." in re.split(r"[/\\]", name)

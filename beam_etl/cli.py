@@ -1,0 +1,130 @@
+"""The command line: argv -> configuration -> run -> report on the terminal -> exit code.
+
+Only what parsing needs is imported here, so that --help answers at once; Beam is imported when a load runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from pydantic.fields import FieldInfo
+
+from beam_etl.config import YAML_ONLY, EtlConfig, load_config
+
+PUBLISHED = 0
+USAGE = 2
+NOT_PUBLISHED = 3
+FAILED = 4
+
+_EPILOG = """\
+Flags of Beam and its runner (--direct_num_workers, --flink_master, --temp_location, ...) pass through.
+Exit codes: 0 all tables published; 2 usage or configuration; 3 some table not published; 4 the run failed.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["psql"]:
+        return _psql(arguments[1:])
+    parser = build_parser()
+    known, beam_args = parser.parse_known_args(arguments)
+    flags = vars(known)
+    job_file = flags.pop("config")
+    verbose = flags.pop("verbose")
+    _set_up_logging(verbose)
+    try:
+        return _load(load_config(job_file, flags), _checked_beam_args(parser, beam_args), verbose)
+    except ValueError as error:
+        _complain(error)
+        return USAGE
+    except KeyboardInterrupt:
+        _complain("interrupted; run the same command again to resume")
+        return FAILED
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all flags, one for each scalar or list field of EtlConfig."""
+    parser = argparse.ArgumentParser(
+        prog="python -m beam_etl",
+        description="Lands piles of delimited text as typed Parquet and PostgreSQL, every record exactly once.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", help="job.yaml with any of these settings, and tables: what is declared."
+    )
+    parser.add_argument("--verbose", action="store_true", help="Log what the run does.")
+    for name, field in EtlConfig.model_fields.items():
+        if name not in YAML_ONLY:
+            parser.add_argument(f"--{name}", **_argument(field))
+    return parser
+
+
+def _argument(field: FieldInfo) -> dict[str, Any]:
+    """argparse's keywords for a field; defaults stay with the model, so that job.yaml can set what no flag sets."""
+    default = "" if field.default is None or field.is_required() else f" (default: {field.default})"
+    argument: dict[str, Any] = {"default": None, "help": f"{field.description}{default}".replace("%", "%%")}
+    if field.annotation is bool:
+        return {**argument, "action": argparse.BooleanOptionalAction}
+    if field.annotation == tuple[str, ...]:
+        return {**argument, "action": "append", "metavar": "GLOB"}
+    choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
+    if choices:
+        return {**argument, "choices": choices}
+    return {**argument, "metavar": "VALUE"}
+
+
+def _checked_beam_args(parser: argparse.ArgumentParser, beam_args: Sequence[str]) -> list[str]:
+    """Refuses what neither this program nor Beam knows, so that a typo never runs a load with a default."""
+    if not beam_args:
+        return []
+    from beam_etl.beam_flags import unknown_flags
+
+    own = {option for action in parser._actions for option in action.option_strings}
+    problems = unknown_flags(beam_args, own)
+    if problems:
+        raise ValueError("\n".join(problems))
+    return list(beam_args)
+
+
+def _load(config: EtlConfig, beam_args: Sequence[str], verbose: bool) -> int:
+    from beam_etl.console import print_result
+    from beam_etl.launcher import RunFailedError, run_load
+
+    try:
+        result = run_load(config, beam_args)
+    except RunFailedError as error:
+        if verbose:
+            logging.getLogger(__name__).exception("the run failed")
+        _complain(error)
+        return FAILED
+    print_result(result, config)
+    return PUBLISHED if result.report["published"] else NOT_PUBLISHED
+
+
+def _set_up_logging(verbose: bool) -> None:
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if not verbose:
+        # Runners log the whole traceback of every failed element, which the closing message sums up.
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+
+
+def _complain(problem: object) -> None:
+    for line in str(problem).splitlines():
+        print(f"beam_etl: {line}", file=sys.stderr)  # noqa: T201
+
+
+def _psql(arguments: Sequence[str]) -> int:
+    """`psql embedded:DIR [psql arguments]`: PostgreSQL's own shell on an embedded database, started for as long."""
+    if not arguments or not arguments[0].startswith("embedded:"):
+        _complain("usage: python -m beam_etl psql embedded:DIR [psql arguments]")
+        return USAGE
+    from beam_etl.embedded_postgres import run_psql
+
+    return run_psql(arguments[0].removeprefix("embedded:"), arguments[1:])

@@ -1,0 +1,208 @@
+"""EtlConfig: the only list of knobs. The command line's flags, the keys of job.yaml and their help come from it."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import yaml
+
+from beam_etl.schema import ColumnType, parse_type
+
+
+class _Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class DialectConfig(_Strict):
+    """How files are written, where that is declared; what is not declared is detected for each file."""
+
+    encoding: str | None = pydantic.Field(None, description="Codec of the files, for example utf-8 or iso-8859-1.")
+    delimiter: str | None = pydantic.Field(
+        None, description="One character between fields.", min_length=1, max_length=1
+    )
+    quote: str | None = pydantic.Field(None, description='One character around fields, or "" for none.', max_length=1)
+    escape: Literal["doubled", "backslash", "none"] | None = pydantic.Field(
+        None, description="How a quote stands inside a quoted field."
+    )
+    header: bool | None = pydantic.Field(None, description="Whether the first record names the columns.")
+
+    @pydantic.field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                "".encode(value)
+            except LookupError:
+                raise ValueError(
+                    f"unknown encoding {value!r}; use a name such as utf-8, iso-8859-1 or cp1252"
+                ) from None
+        return value
+
+
+class ColumnConfig(_Strict):
+    """A declared column. Without a type it is inferred."""
+
+    type: str | None = pydantic.Field(None, description="For example string, bigint, decimal(18,2), date(YYYYMMDD).")
+    decimal_mark: Literal[".", ","] = pydantic.Field(".", description="Decimal mark of a decimal or double.")
+    null_markers: tuple[str, ...] | None = pydantic.Field(
+        None, description="Texts that mean NULL, besides the empty field."
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _type_is_known(self) -> ColumnConfig:
+        self.column_type()
+        return self
+
+    def column_type(self) -> ColumnType | None:
+        return None if self.type is None else parse_type(self.type, self.decimal_mark)
+
+
+class TableConfig(_Strict):
+    """What is declared of one table."""
+
+    name: str = pydantic.Field(description="Name of the table in every sink.", min_length=1)
+    files: tuple[str, ...] = pydantic.Field(
+        (), description='Globs (or "re:<regex>") on file names, member names and URIs.'
+    )
+    dialect: DialectConfig = pydantic.Field(DialectConfig(), description="How the files of this table are written.")
+    columns: dict[str, ColumnConfig] = pydantic.Field({}, description="Columns in order, with types where declared.")
+    null_markers: tuple[str, ...] = pydantic.Field(
+        (), description="Texts that mean NULL in every column of this table."
+    )
+
+    @pydantic.field_validator("columns", mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any) -> Any:
+        """`name: bigint` stands for `name: {type: bigint}`, and a bare `name:` for an inferred column."""
+        if not isinstance(value, dict):
+            return value
+        short = {name: {"type": c} if isinstance(c, str) else c for name, c in value.items()}
+        return {name: {} if c is None else c for name, c in short.items()}
+
+
+class EtlConfig(_Strict):
+    """One load. Fields marked as flags are also the command line's flags."""
+
+    runner: str = pydantic.Field(
+        "DirectRunner",
+        description="Where to run: DirectRunner, PrismRunner, FlinkRunner, DataflowRunner or any other Beam runner.",
+    )
+    input: tuple[str, ...] = pydantic.Field(
+        description="Globs, directories or files, local or gs://; repeatable or comma-separated.", min_length=1
+    )
+    output: str = pydantic.Field(
+        description="Directory or gs:// prefix for the Parquet datasets, rejects, manifests and reports.", min_length=1
+    )
+    postgres: str | None = pydantic.Field(
+        None,
+        description="PostgreSQL target: a DSN, env:NAME, file:PATH or embedded:DIR. Else only Parquet is written.",
+    )
+    postgres_schema: str = pydantic.Field(
+        "public", description="Schema of the published PostgreSQL tables.", min_length=1
+    )
+    table: str | None = pydantic.Field(None, description="Table of every file that no rule of job.yaml names.")
+    report: str | None = pydantic.Field(None, description="Copy of report.json is written here.")
+    on_bad_file: Literal["fail_table", "publish_without"] = pydantic.Field(
+        "fail_table", description="What an unreadable file does to its table."
+    )
+    max_reject_ratio: float = pydantic.Field(
+        0.01,
+        description="Largest share of rejected records (0 to 1) with which a table is still published.",
+        ge=0,
+        le=1,
+    )
+    force: bool = pydantic.Field(False, description="Load again even if this very load is already the current one.")
+    chunk_mb: int | None = pydantic.Field(
+        None, description="Size of a chunk in MiB (1 to 512); else planned from size and cores.", ge=1, le=512
+    )
+    max_record_bytes: int = pydantic.Field(
+        16 << 20, description="Longest record in bytes; a longer one is rejected.", ge=1 << 10, le=256 << 20
+    )
+    memory_budget_mb: int | None = pydantic.Field(
+        None,
+        description="Memory in MiB that conversion may reserve in one worker process; else planned from the machine.",
+        ge=64,
+    )
+    parquet_codec: Literal["zstd", "snappy", "gzip", "none"] = pydantic.Field(
+        "zstd", description="Compression of the Parquet files."
+    )
+    parquet_codec_level: int = pydantic.Field(
+        1, description="Level of the codec (zstd 1 to 22, gzip 1 to 9).", ge=1, le=22
+    )
+    dialect: DialectConfig = pydantic.Field(DialectConfig(), description="How files are written, for every table.")
+    tables: tuple[TableConfig, ...] = pydantic.Field((), description="What is declared, by table.")
+
+    @pydantic.field_validator("input", mode="before")
+    @classmethod
+    def _split_commas(cls, value: Any) -> Any:
+        items = [value] if isinstance(value, str) else value
+        return [part for item in items for part in str(item).split(",") if part]
+
+    @pydantic.model_validator(mode="after")
+    def _combinations(self) -> EtlConfig:
+        names = [table.name for table in self.tables]
+        double = {name for name in names if names.count(name) > 1}
+        if double:
+            raise ValueError(f"tables: {sorted(double)[0]!r} is declared twice; join the two entries")
+        if self.chunk_mb is not None and self.chunk_mb << 20 < self.max_record_bytes // 64:
+            raise ValueError("chunk_mb is far below max_record_bytes; raise chunk_mb or lower max_record_bytes")
+        return self
+
+    def table_config(self, name: str) -> TableConfig:
+        """What is declared of a table, empty where nothing is."""
+        return next((table for table in self.tables if table.name == name), TableConfig(name=name))
+
+
+# Knobs that only job.yaml can hold, because a flag could not carry their structure.
+YAML_ONLY = ("dialect", "tables")
+
+
+def load_config(job_file: str | None, flags: dict[str, Any]) -> EtlConfig:
+    """EtlConfig from a job.yaml (or none) under the given flags; flags win.
+
+    Raises:
+      ValueError: naming the field, what is wrong and the remedy, one line a problem.
+    """
+    values: dict[str, Any] = {}
+    if job_file is not None:
+        values = _read_yaml(job_file)
+    values.update({name: value for name, value in flags.items() if value is not None})
+    try:
+        return EtlConfig.model_validate(values)
+    except pydantic.ValidationError as error:
+        raise ValueError("\n".join(_explain(problem) for problem in error.errors())) from None
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"--config {path}: {error.strerror}; give the path of a readable job.yaml") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"--config {path}: not valid YAML: {error}") from None
+    if not isinstance(loaded, dict):
+        raise ValueError(f"--config {path}: expected keys such as 'tables:' at the top, found {type(loaded).__name__}")
+    return loaded
+
+
+def _explain(problem: Any) -> str:
+    """One line for a person from one pydantic problem, with the nearest key for a typo."""
+    place = ".".join(str(part) for part in problem["loc"]) or "configuration"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "missing":
+        message = f"is required; give --{place}" if place in EtlConfig.model_fields else "is required"
+    if problem["type"] == "extra_forbidden":
+        known = {
+            *EtlConfig.model_fields,
+            *TableConfig.model_fields,
+            *DialectConfig.model_fields,
+            *ColumnConfig.model_fields,
+        }
+        near = difflib.get_close_matches(str(problem["loc"][-1]), sorted(known), n=1)
+        message = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "; see --help")
+    given = problem.get("input")
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float) and place != "postgres" else ""
+    return f"{place}: {message}{shown}"

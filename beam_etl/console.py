@@ -1,0 +1,77 @@
+"""What a person reads on the terminal when a load is over."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from beam_etl.config import EtlConfig
+from beam_etl.launcher import LoadResult
+
+MB = 1_000_000
+MAX_REASONS = 3
+
+
+def print_result(result: LoadResult, config: EtlConfig, console: Console | None = None) -> None:
+    """Prints the verdict, the tables, why any is not published, and where to look."""
+    console = console or Console()
+    report = result.report
+    if result.already_loaded:
+        console.print(f"[green]Already loaded[/]: {report['load_id']} is what the tables hold; --force loads it again.")
+    console.print(_tables(report))
+    seconds = max(report["seconds"], 0.001)
+    total_bytes = sum(entry["bytes"] for entry in report["tables"].values())
+    if not result.already_loaded:
+        console.print(f"{total_bytes / MB:,.1f} MB in {seconds:.1f} s, {total_bytes / MB / seconds:,.1f} MB/s")
+    for name, entry in report["tables"].items():
+        for reason in entry["reasons"][:MAX_REASONS]:
+            console.print(f"[red]{escape(name)} is not published[/]: {escape(reason)}", soft_wrap=True)
+        if len(entry["reasons"]) > MAX_REASONS:
+            console.print(f"  ... and {len(entry['reasons']) - MAX_REASONS} more reasons in the report")
+    _print_places(console, report, config)
+
+
+def _tables(report: dict[str, Any]) -> Table:
+    table = Table(title=f"Load {report['load_id']}", title_justify="left")
+    table.add_column("table")
+    for name in ("files", "records in", "rows", "rejects"):
+        table.add_column(name, justify="right")
+    table.add_column("published")
+    for name, entry in report["tables"].items():
+        rejects = f"{entry['rejects']:,}"
+        if entry["rejected_files"]:
+            rejects += f" + {entry['rejected_files']} files"
+        table.add_row(
+            escape(name),
+            f"{entry['files']:,}",
+            f"{entry['records_in']:,}",
+            f"{entry['rows']:,}",
+            rejects,
+            "[green]yes[/]" if entry["published"] else "[red]no[/]",
+        )
+    return table
+
+
+def _print_places(console: Console, report: dict[str, Any], config: EtlConfig) -> None:
+    output = config.output.rstrip("/")
+    load = f"{output}/_beam_etl/loads/{report['load_id']}"
+    console.print(f"Parquet:    {output}/<table>/*.parquet", highlight=False, soft_wrap=True)
+    if any(entry["rejects_directory"] for entry in report["tables"].values()):
+        console.print(
+            f"Rejects:    {output}/_beam_etl/rejects/{report['load_id']}/<table>/*.jsonl",
+            highlight=False,
+            soft_wrap=True,
+        )
+    console.print(f"Report:     {config.report or load + '/report.json'}", highlight=False, soft_wrap=True)
+    published = [name for name, entry in report["tables"].items() if entry["published"] and entry["rows"]]
+    if not published:
+        return
+    code = f"import pyarrow.dataset as d; print(d.dataset('{output}/{published[0]}').head(5).to_pandas())"
+    console.print(f"Look into:  python -c {shlex.quote(code)}", highlight=False, soft_wrap=True)
+    if config.postgres is not None and config.postgres.startswith("embedded:"):
+        command = ["python", "-m", "beam_etl", "psql", config.postgres, "-c", f'TABLE "{published[0]}" LIMIT 5']
+        console.print(f"            {shlex.join(command)}", highlight=False, soft_wrap=True)

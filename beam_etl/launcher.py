@@ -1,0 +1,164 @@
+"""One run of a load, from a valid configuration to its report."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from beam_etl.config import EtlConfig
+from beam_etl.declarations import sink_settings
+from beam_etl.discovery import discover
+from beam_etl.plan import LoadPlan, freeze_plan, is_current, read_report
+from beam_etl.postgres_errors import PostgresError
+from beam_etl.sinks import SinkSettings
+from beam_etl.storage import join_path, storage_for
+from beam_etl.table_names import TableRule
+
+logger = logging.getLogger(__name__)
+
+
+class RunFailedError(Exception):
+    """The graph did not run to its end; what was committed is kept and the same command resumes it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadResult:
+    """What a run came to.
+
+    Attributes:
+      report: the load's report, as in report.json.
+      already_loaded: nothing was done, because this very load is the current one.
+    """
+
+    report: dict[str, Any]
+    already_loaded: bool = False
+
+
+def run_load(config: EtlConfig, beam_args: Sequence[str] = ()) -> LoadResult:
+    """Plans, checks, runs and reports one load.
+
+    Args:
+      beam_args: flags of Beam and its runner, passed through.
+
+    Raises:
+      ValueError: configuration or preflight: nothing was loaded; the message holds the remedy.
+      RunFailedError: the run failed; run the same command again to resume it.
+    """
+    started = time.time()
+    check_output(config.output)
+    check_postgres(config)
+    rules = [TableRule(table.name, table.files) for table in config.tables]
+    files = discover(config.input, rules, config.table)
+    plan = freeze_plan(config, files, os.cpu_count() or 1)
+    sinks = sink_settings(config, plan)
+    report = read_report(config.output, plan.load_id)
+    if report is not None and report["published"] and is_current(config.output, plan) and _targets_exist(plan, sinks):
+        _copy_report(config, report)
+        return LoadResult(report, already_loaded=True)
+    logger.info("load %s: %d files, %d tables", plan.load_id, len(plan.files), len(plan.tables))
+    _run_graph(config, plan, sinks, beam_args, started)
+    report = read_report(config.output, plan.load_id)
+    if report is None:
+        raise RunFailedError(f"load {plan.load_id} wrote no report; run the same command again to resume it")
+    _copy_report(config, report)
+    return LoadResult(report)
+
+
+def check_output(output: str) -> None:
+    """Raises ValueError where the output cannot be written."""
+    probe = join_path(output, "_beam_etl/.writable")
+    try:
+        storage_for(probe).write_atomic(probe, b"")
+    except OSError as error:
+        raise ValueError(
+            f"--output {output}: cannot be written ({error.strerror or error}); "
+            "give a directory that exists or can be made, and that this user may write"
+        ) from error
+
+
+def check_postgres(config: EtlConfig) -> None:
+    """Raises ValueError where the database cannot take a load."""
+    if config.postgres is None:
+        return
+    store = SinkSettings(config.output, "", postgres=config.postgres, postgres_schema=config.postgres_schema)
+    opened = store.open_postgres()
+    assert opened is not None
+    try:
+        logger.info("%s", opened.check())
+    except PostgresError as error:
+        raise ValueError(f"--postgres: {error}") from error
+    finally:
+        opened.close()
+
+
+def _run_graph(
+    config: EtlConfig, plan: LoadPlan, sinks: SinkSettings, beam_args: Sequence[str], started: float
+) -> None:
+    # Beam takes seconds to import, and nothing before this line needs it.
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    from beam_etl.pipeline import RunSettings, build
+    from runners.table import place_for
+
+    place = place_for(config.runner)
+    problems = place.check(beam_args)
+    if problems:
+        raise ValueError("\n".join(problems))
+    cores = os.cpu_count() or 1
+    run = RunSettings(started, place.static_lanes(beam_args, cores), _published_tables(plan, sinks))
+    options = PipelineOptions([*place.options(beam_args, cores), "--no_save_main_session"])
+    place.prepare()
+    postgres = sinks.open_postgres()
+    if postgres is not None:
+        postgres.prepare()
+        postgres.close()
+    pipeline = beam.Pipeline(options=options)
+    build(pipeline, config, plan, run)
+    try:
+        result = pipeline.run()
+        state = result.wait_until_finish()
+    except Exception as error:
+        raise RunFailedError(
+            f"load {plan.load_id}: {_last_line(error)}\nrun the same command again to resume it; --verbose shows where "
+            "it failed"
+        ) from error
+    if state not in (None, "DONE"):
+        raise RunFailedError(f"load {plan.load_id} ended in state {state}; run the same command again to resume it")
+
+
+def _last_line(error: Exception) -> str:
+    """Runners put a worker's whole traceback into the text of their error; its last line says what happened."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
+
+
+def _published_tables(plan: LoadPlan, sinks: SinkSettings) -> frozenset[str]:
+    """Tables that an earlier run of this load has published whole."""
+    parquet = sinks.open_parquet()
+    return frozenset(table.name for table in plan.tables if parquet.published_load(table.name) == plan.load_id)
+
+
+def _targets_exist(plan: LoadPlan, sinks: SinkSettings) -> bool:
+    postgres = sinks.open_postgres()
+    if postgres is None:
+        return True
+    try:
+        return all(
+            postgres.published_load(t.name) == plan.load_id and postgres.target_exists(t.name) for t in plan.tables
+        )
+    finally:
+        postgres.close()
+
+
+def _copy_report(config: EtlConfig, report: dict[str, Any]) -> None:
+    if config.report is not None:
+        import json
+
+        storage_for(config.report).write_atomic(
+            config.report, json.dumps(report, ensure_ascii=False, indent=1).encode()
+        )

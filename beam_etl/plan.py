@@ -1,0 +1,154 @@
+"""The frozen plan of a load: which bytes go to which tables, cut how, under which load_id.
+
+Everything downstream is a pure function of the plan and the bytes, so a load that is resumed later, on another machine,
+with other memory, cuts and names everything the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from beam_etl.config import EtlConfig, TableConfig
+from beam_etl.model import SourceFile
+from beam_etl.parquet_store import ParquetStore
+from beam_etl.storage import storage_for
+
+# Raised whenever the kernels would read, cut or type the same bytes otherwise: a load never mixes two ways of reading.
+KERNEL_VERSION = 1
+
+MIN_CHUNK_BYTES = 1 << 20
+MAX_CHUNK_BYTES = 32 << 20
+CHUNKS_PER_CORE = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadPlan:
+    """What one load does.
+
+    Attributes:
+      load_id: "<plan_key>-<generation>"; names the load everywhere.
+      plan_key: hash of files, versions and the configuration that decides what lands; the same command has the same key.
+      created: ISO time of freezing, UTC.
+      chunk_bytes: size up to which spans are cut and packed.
+      max_record_bytes: longest record accepted.
+      postgres: whether PostgreSQL is a sink (never where: a plan holds no address and no credentials).
+      files: the planned files; file_id is the position.
+      tables: what is declared of each table that has files, as in job.yaml.
+    """
+
+    load_id: str
+    plan_key: str
+    created: str
+    chunk_bytes: int
+    max_record_bytes: int
+    postgres: bool
+    files: tuple[SourceFile, ...]
+    tables: tuple[TableConfig, ...]
+
+    def files_of(self, table: str) -> list[SourceFile]:
+        return [file for file in self.files if file.table == table]
+
+    def to_bytes(self) -> bytes:
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values["files"] = [dataclasses.asdict(file) for file in self.files]
+        values["tables"] = [table.model_dump(mode="json") for table in self.tables]
+        return json.dumps(values, ensure_ascii=False, indent=1).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> LoadPlan:
+        values = json.loads(data)
+        values["files"] = tuple(SourceFile(**file) for file in values["files"])
+        values["tables"] = tuple(TableConfig.model_validate(table) for table in values["tables"])
+        return cls(**values)
+
+
+def load_directory(output: str, load_id: str) -> str:
+    return f"{output.rstrip('/')}/_beam_etl/loads/{load_id}"
+
+
+def read_plan(output: str, load_id: str) -> LoadPlan:
+    path = f"{load_directory(output, load_id)}/plan.json"
+    return LoadPlan.from_bytes(storage_for(path).read_bytes(path))
+
+
+def read_report(output: str, load_id: str) -> dict[str, Any] | None:
+    """The load's report, or None while it has none."""
+    path = f"{load_directory(output, load_id)}/report.json"
+    storage = storage_for(path)
+    if storage.stat(path) is None:
+        return None
+    report: dict[str, Any] = json.loads(storage.read_bytes(path))
+    return report
+
+
+def plan_key(config: EtlConfig, files: Sequence[SourceFile]) -> str:
+    """Hash of everything that decides which values land where, and of nothing else.
+
+    Policies of publishing (max_reject_ratio, on_bad_file) are left out on purpose: after a refused publish, the same
+    command with a wider policy resumes the load and publishes what is staged. Derived sizes are left out too, because
+    another machine would derive others and must still find the load it resumes.
+    """
+    names = {file.table for file in files}
+    decisive = {
+        "kernel_version": KERNEL_VERSION,
+        "files": [dataclasses.asdict(file) for file in files],
+        "tables": [config.table_config(name).model_dump(mode="json") for name in sorted(names)],
+        "dialect": config.dialect.model_dump(mode="json"),
+        "max_record_bytes": config.max_record_bytes,
+        "chunk_mb": config.chunk_mb,
+        "postgres": config.postgres is not None,
+        "postgres_schema": config.postgres_schema,
+        "codec": [config.parquet_codec, config.parquet_codec_level],
+    }
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def plan_chunk_bytes(config: EtlConfig, files: Sequence[SourceFile], cores: int) -> int:
+    """Chunk size in bytes: large enough to be cheap, small enough that every core has several and memory is bounded."""
+    if config.chunk_mb is not None:
+        return config.chunk_mb << 20
+    share = sum(file.size_bytes for file in files) // (CHUNKS_PER_CORE * cores)
+    return max(MIN_CHUNK_BYTES, min(MAX_CHUNK_BYTES, share))
+
+
+def freeze_plan(config: EtlConfig, files: Sequence[SourceFile], cores: int) -> LoadPlan:
+    """The plan of this load, durable; an unfinished load with the same plan_key is resumed, a finished one found again.
+
+    Generations of one plan_key are numbered: A, then B, then A again is a new generation of A, because the first one is
+    no longer what the tables hold. Two launchers that freeze at the same time get the same plan: the first one's.
+    """
+    key = plan_key(config, files)
+    generation = 0
+    while True:
+        load_id = f"{key}-{generation:03d}"
+        path = f"{load_directory(config.output, load_id)}/plan.json"
+        storage = storage_for(path)
+        if storage.stat(path) is None:
+            plan = LoadPlan(
+                load_id=load_id,
+                plan_key=key,
+                created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+                chunk_bytes=plan_chunk_bytes(config, files, cores),
+                max_record_bytes=config.max_record_bytes,
+                postgres=config.postgres is not None,
+                files=tuple(files),
+                tables=tuple(config.table_config(name) for name in sorted({file.table for file in files})),
+            )
+            storage.create_if_absent(path, plan.to_bytes())
+            return read_plan(config.output, load_id)
+        report = read_report(config.output, load_id)
+        finished = report is not None and report["published"]
+        if not config.force and not (finished and not is_current(config.output, read_plan(config.output, load_id))):
+            return read_plan(config.output, load_id)
+        generation += 1
+
+
+def is_current(output: str, plan: LoadPlan) -> bool:
+    """Whether this very load is what its tables hold now, with all their files in place."""
+    store = ParquetStore(output, plan.load_id)
+    return all(store.published_load(table.name) == plan.load_id for table in plan.tables)

@@ -1,0 +1,116 @@
+"""A staged table takes its target's place, in the caller's transaction."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import psycopg
+import tenacity
+from psycopg import errors, sql
+
+from beam_etl.postgres_errors import PublishRefusedError
+from beam_etl.postgres_names import AUDIT_SCHEMA
+from beam_etl.postgres_session import Connection
+
+# How long readers of the target may queue behind the swap at a time; then it steps back and lets them pass.
+SWAP_LOCK_SECONDS = 2.0
+
+_RELATION_KINDS = {
+    "v": "a view",
+    "m": "a materialized view",
+    "p": "a partitioned table",
+    "f": "a foreign table",
+    "S": "a sequence",
+    "i": "an index",
+    "I": "an index",
+    "c": "a composite type",
+}
+
+
+class Publication(NamedTuple):
+    """Which load published a table last, and as what."""
+
+    load_id: str
+    target_table: str
+
+
+def latest_publication(connection: Connection, schema: str, table: str) -> Publication | None:
+    row = connection.execute(
+        "SELECT load_id, target_table FROM beam_etl.table_loads WHERE table_name = %s AND target_schema = %s "
+        "ORDER BY sequence DESC LIMIT 1",
+        [table, schema],
+    ).fetchone()
+    return Publication(*row) if row else None
+
+
+def published_schema(connection: Connection, load_id: str, table: str) -> str | None:
+    """The hash of the schema with which the load has published the table, or None before it has."""
+    row = connection.execute(
+        "SELECT schema_hash FROM beam_etl.table_loads WHERE load_id = %s AND table_name = %s", [load_id, table]
+    ).fetchone()
+    return str(row[0]) if row else None
+
+
+def count_rows(connection: Connection, schema: str, name: str) -> int:
+    row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, name))).fetchone()
+    return int(row[0]) if row else 0
+
+
+def swap_tables(connection: Connection, staging: str, schema: str, target: str, retry_seconds: float) -> None:
+    """Drops "schema"."target", where it exists, and puts the staging table in its place.
+
+    The exclusive lock on the target is asked for briefly and repeatedly, so nobody who reads it waits long.
+
+    Raises:
+      PublishRefusedError: the target is not an ordinary table, or something depends on it.
+      psycopg.errors.LockNotAvailable: the target stayed locked for retry_seconds.
+    """
+    _refuse_unless_ordinary(connection, schema, target)
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(errors.LockNotAvailable),
+        wait=tenacity.wait_random(0.05, 0.5),
+        stop=tenacity.stop_after_delay(retry_seconds),
+        reraise=True,
+    )
+    connection.execute(f"SET LOCAL lock_timeout = {int(SWAP_LOCK_SECONDS * 1000)}")
+    retrying(_swap_once, connection, staging, schema, target)
+
+
+def _swap_once(connection: Connection, staging: str, schema: str, target: str) -> None:
+    place = sql.Identifier(schema, target)
+    try:
+        with (
+            connection.transaction()
+        ):  # a savepoint: stepping back gives up the lock on the target, not the work before
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(place))
+            moved = sql.Identifier(AUDIT_SCHEMA, staging)
+            # Autovacuum kept out of the way of loading; readers want it back.
+            connection.execute(sql.SQL("ALTER TABLE {} RESET (autovacuum_enabled)").format(moved))
+            connection.execute(sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(moved, sql.Identifier(schema)))
+            renamed = sql.Identifier(schema, staging)
+            connection.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(renamed, sql.Identifier(target)))
+    except errors.DependentObjectsStillExist as error:
+        raise PublishRefusedError(_explain_dependents(schema, target, error)) from error
+
+
+def _refuse_unless_ordinary(connection: Connection, schema: str, target: str) -> None:
+    row = connection.execute(
+        "SELECT relkind::text, relispartition FROM pg_class "
+        "WHERE relnamespace = to_regnamespace(quote_ident(%s)) AND relname = %s",
+        [schema, target],
+    ).fetchone()
+    if row is None or (row[0] == "r" and not row[1]):
+        return
+    kind = "a partition of another table" if row[1] else _RELATION_KINDS.get(row[0], "another kind of relation")
+    raise PublishRefusedError(
+        f'"{schema}"."{target}" is {kind}, not an ordinary table, and is left as it is; '
+        "rename it, or choose another target schema or table name"
+    )
+
+
+def _explain_dependents(schema: str, target: str, error: psycopg.Error) -> str:
+    dependents = "; ".join((error.diag.message_detail or str(error)).splitlines())
+    return (
+        f'"{schema}"."{target}" cannot be replaced, because other objects depend on it: {dependents}. '
+        "Drop them and make them again afterwards, or let them select from another table"
+    )

@@ -1,0 +1,1 @@
+"""One data-parallel verb a file: wiring only."""

@@ -1,0 +1,64 @@
+"""InspectFiles: SourceFile -> InspectedFile, or the file's reject.
+
+Staged copies have deterministic names and appear whole or not at all, so a retry finds or makes the same bytes.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+
+from beam_etl.dialect import DeclaredDialect
+from beam_etl.inspection import inspect_file
+from beam_etl.model import InspectedFile, Reject, SourceFile
+from beam_etl.table_plan import FileOutcome
+
+
+class InspectFilesOutputs(NamedTuple):
+    """inspected: files that can be read. rejected: files that cannot, each with its reject."""
+
+    inspected: beam.PCollection[InspectedFile]
+    rejected: beam.PCollection[FileOutcome]
+
+
+@dataclasses.dataclass
+class InspectFiles(beam.PTransform):
+    """Finds out how each file is written; unpacks what is packed.  SourceFile -> InspectFilesOutputs
+
+    Attributes:
+      declared: table -> what is declared of its files' dialect.
+      staging_directory: where unpacked and transcoded copies go.
+    """
+
+    declared: Mapping[str, DeclaredDialect]
+    staging_directory: str
+
+    @beam.typehints.decorators.no_annotations  # Beam can read hints of several outputs or inputs nowhere but on DoFns
+    def expand(self, files: beam.PCollection[SourceFile]) -> InspectFilesOutputs:
+        outputs = files | "InspectFile" >> beam.ParDo(
+            _InspectFileFn(dict(self.declared), self.staging_directory)
+        ).with_outputs(_InspectFileFn.REJECTED, main="inspected")
+        return InspectFilesOutputs(outputs.inspected, outputs[_InspectFileFn.REJECTED])
+
+
+@beam.typehints.with_output_types(InspectedFile, rejected=FileOutcome)
+class _InspectFileFn(beam.DoFn):
+    REJECTED = "rejected"
+
+    def __init__(self, declared: dict[str, DeclaredDialect], staging_directory: str) -> None:
+        self._declared = declared
+        self._staging_directory = staging_directory
+        self._inspected_files = Metrics.counter("InspectFiles", "inspected_files")
+        self._rejected_files = Metrics.counter("InspectFiles", "rejected_files")
+
+    def process(self, source: SourceFile) -> Iterator[InspectedFile]:
+        declared = self._declared.get(source.table, DeclaredDialect())
+        outcome = inspect_file(source, declared, self._staging_directory)
+        if isinstance(outcome, Reject):
+            self._rejected_files.inc()
+            yield beam.pvalue.TaggedOutput(self.REJECTED, FileOutcome(source, reject=outcome))
+        else:
+            self._inspected_files.inc()
+            yield outcome
