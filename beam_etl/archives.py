@@ -5,16 +5,18 @@ Nothing here trusts a file's name, and nothing is written at a name that comes f
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import dataclasses
 import errno
+import functools
 import gzip
 import lzma
 import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, Protocol, cast
 
 import pyarrow as pa
@@ -38,6 +40,7 @@ _MAGIC = (
 _CONTAINER_OF_SUFFIX = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd", ".zip": "zip"}
 
 _ENCRYPTED_FLAG = 0x1
+_XZ_MEMORY_BYTES = 1 << 30  # `xz -9` needs 65 MiB to unpack; a damaged header can ask for anything
 # What the parsers of the standard library and of Arrow raise for bytes that are not what they should be.
 _DAMAGE = (
     EOFError,
@@ -172,11 +175,13 @@ def _open_container(source: SourceFile, raw: BinaryIO, stack: contextlib.ExitSta
         raise ArchiveError("corrupt_file", "is empty, which no compressed file is: an incomplete download")
     if source.container == "gzip":
         return cast(_Reader, stack.enter_context(gzip.GzipFile(fileobj=raw))), source.size_bytes
-    if source.container in ("bz2", "zstd"):
-        # Not bz2.BZ2File, which takes a damaged second stream for the end of the file and says nothing.
-        return stack.enter_context(pa.CompressedInputStream(raw, source.container)), source.size_bytes
+    if source.container == "zstd":
+        return stack.enter_context(pa.CompressedInputStream(raw, "zstd")), source.size_bytes
+    if source.container == "bz2":
+        return _StreamsReader(raw, bz2.BZ2Decompressor), source.size_bytes
     if source.container == "xz":
-        return _XzReader(raw), source.size_bytes
+        new = functools.partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_BYTES)
+        return _StreamsReader(raw, new), source.size_bytes
     return raw, source.size_bytes
 
 
@@ -220,29 +225,28 @@ class _MemberReader:
         return block
 
 
-class _XzReader:
-    """All streams of an .xz file. lzma.LZMAFile takes a damaged second stream for the end and says nothing."""
+class _StreamsReader:
+    """All streams of a .bz2 or .xz file, and the NUL bytes that may pad them.
 
-    _MEMORY_LIMIT_BYTES = 1 << 30  # `xz -9` needs 65 MiB to unpack; a damaged header can ask for anything
+    Not bz2.BZ2File or lzma.LZMAFile: they take a damaged second stream for the end of the file and say nothing. Not
+    Arrow's reader: it fails at the empty streams that parallel compressors write.
+    """
 
-    def __init__(self, raw: BinaryIO) -> None:
+    def __init__(self, raw: BinaryIO, new: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]) -> None:
         self._raw = raw
-        self._decompressor = self._new_decompressor()
-
-    def _new_decompressor(self) -> lzma.LZMADecompressor:
-        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=self._MEMORY_LIMIT_BYTES)
+        self._new = new
+        self._decompressor = new()
 
     def read(self, size: int, /) -> bytes:
         while True:
             if self._decompressor.eof:
-                # Streams may be followed by NUL padding (xz file format 1.2.0, section 2.2).
                 packed = self._decompressor.unused_data.lstrip(b"\0")
                 while not packed:
                     more = self._raw.read(BLOCK_BYTES)
                     if not more:
                         return b""
                     packed = more.lstrip(b"\0")
-                self._decompressor = self._new_decompressor()
+                self._decompressor = self._new()
             elif self._decompressor.needs_input:
                 packed = self._raw.read(BLOCK_BYTES)
                 if not packed:

@@ -73,8 +73,12 @@ class Symbols:
     @classmethod
     def of(cls, dialect: Dialect) -> Symbols:
         """Raises ValueError where a role is not one ASCII character, or one character has two roles."""
-        escape = "\\" if dialect.escape == "backslash" else ""
-        roles = {"delimiter": dialect.delimiter, "quote": dialect.quote, "escape": escape, "comment": dialect.comment}
+        roles = {
+            "delimiter": dialect.delimiter,
+            "quote": dialect.quote,
+            "escape": "\\" if dialect.escape == "backslash" else "",
+            "comment": dialect.comment,
+        }
         used: dict[str, str] = {"\n": "line end", "\r": "line end"}
         for role, character in roles.items():
             if (len(character) != 1 and (character or role == "delimiter")) or not character.isascii():

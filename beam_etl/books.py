@@ -100,7 +100,8 @@ def apply_policies(books: TableBooks, n_columns: int, on_bad_file: str, max_reje
     """The books with the reasons, if any, why the table is not published although it balances."""
     refusals = []
     if not n_columns:
-        refusals.append("no column is known, because no file has any content; declare the columns in job.yaml")
+        cause = "could be read" if books.rejected_files == books.files else "has any content"
+        refusals.append(f"no column is known, because no file {cause}; declare the columns in job.yaml")
     if books.rejected_files and on_bad_file == "fail_table":
         refusals.append(
             f"{books.rejected_files} of {books.files} files could not be read; mend them, or publish without them by "

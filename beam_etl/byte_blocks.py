@@ -13,7 +13,7 @@ from typing import Any
 import numba.extending
 from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
+from numba.core import cgutils as numba_cgutils
 from numba.core.errors import TypingError
 
 BLOCK_BYTES = 64
@@ -22,8 +22,9 @@ UNROLLED = 16
 _VECTOR = ir.VectorType(ir.IntType(8), BLOCK_BYTES)
 _MASK = ir.IntType(BLOCK_BYTES)
 
-# numba's stubs count the typing context among the arguments of a call.
+# Typed by hand: numba's hints count the typing context among an intrinsic's arguments, or are missing.
 _intrinsic: Any = numba.extending.intrinsic
+cgutils: Any = numba_cgutils
 
 
 @_intrinsic

@@ -6,10 +6,12 @@ Only what parsing needs is imported here, so that --help answers at once; Beam i
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any, TextIO, get_args
 
 from pydantic.fields import FieldInfo
 
@@ -38,12 +40,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbose = flags.pop("verbose")
     _set_up_logging(verbose)
     try:
-        return _load(load_config(job_file, flags), _checked_beam_args(parser, beam_args), verbose)
+        config = load_config(job_file, flags)
+        beam_args = _checked_beam_args(parser, beam_args)
+        with contextlib.nullcontext() if verbose else contextlib.redirect_stderr(_WithoutTracebacks(sys.stderr)):
+            return _load(config, beam_args)
     except ValueError as error:
         _complain(error)
         return USAGE
     except KeyboardInterrupt:
         _complain("interrupted; run the same command again to resume")
+        return FAILED
+    except Exception as error:
+        # Whatever it is, a person gets a sentence, and the traceback on request.
+        logging.getLogger(__name__).info("the run failed", exc_info=True)
+        _complain(str(error) or type(error).__name__)
+        _complain("run the same command again to resume it; --verbose shows where it failed")
         return FAILED
 
 
@@ -84,35 +95,49 @@ def _checked_beam_args(parser: argparse.ArgumentParser, beam_args: Sequence[str]
     """Refuses what neither this program nor Beam knows, so that a typo never runs a load with a default."""
     if not beam_args:
         return []
-    from beam_etl.beam_flags import unknown_flags
+    from beam_etl.beam_flags import unknown_arguments
 
     own = {option for action in parser._actions for option in action.option_strings}
-    problems = unknown_flags(beam_args, own)
+    problems = unknown_arguments(beam_args, own)
     if problems:
         raise ValueError("\n".join(problems))
     return list(beam_args)
 
 
-def _load(config: EtlConfig, beam_args: Sequence[str], verbose: bool) -> int:
+def _load(config: EtlConfig, beam_args: Sequence[str]) -> int:
     from beam_etl.console import print_result
-    from beam_etl.launcher import RunFailedError, run_load
+    from beam_etl.launcher import run_load
 
-    try:
-        result = run_load(config, beam_args)
-    except RunFailedError as error:
-        if verbose:
-            logging.getLogger(__name__).exception("the run failed")
-        _complain(error)
-        return FAILED
+    result = run_load(config, beam_args)
     print_result(result, config)
     return PUBLISHED if result.report["published"] else NOT_PUBLISHED
 
 
 def _set_up_logging(verbose: bool) -> None:
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
     if not verbose:
         # Runners log the whole traceback of every failed element, which the closing message sums up.
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+
+
+class _WithoutTracebacks(io.TextIOBase):
+    """Standard error without the tracebacks that Beam's workers print there, past any logging, for a failed element."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._dropped = False
+
+    def write(self, text: str) -> int:
+        line_end_of_dropped = self._dropped and text == "\n"  # print() writes it separately
+        self._dropped = text.startswith("Traceback (most recent call last):")
+        if not self._dropped and not line_end_of_dropped:
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 def _complain(problem: object) -> None:
@@ -127,4 +152,8 @@ def _psql(arguments: Sequence[str]) -> int:
         return USAGE
     from beam_etl.embedded_postgres import run_psql
 
-    return run_psql(arguments[0].removeprefix("embedded:"), arguments[1:])
+    try:
+        return run_psql(arguments[0].removeprefix("embedded:"), arguments[1:])
+    except (OSError, RuntimeError, ValueError) as error:
+        _complain(error)
+        return USAGE

@@ -11,6 +11,8 @@ import yaml
 
 from beam_etl.schema import ColumnType, parse_type
 
+MAX_GZIP_LEVEL = 9
+
 
 class _Strict(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -103,7 +105,9 @@ class EtlConfig(_Strict):
     postgres_schema: str = pydantic.Field(
         "public", description="Schema of the published PostgreSQL tables.", min_length=1
     )
-    table: str | None = pydantic.Field(None, description="Table of every file that no rule of job.yaml names.")
+    table: str | None = pydantic.Field(
+        None, description="Table of every file that no rule of job.yaml names.", min_length=1
+    )
     report: str | None = pydantic.Field(None, description="Copy of report.json is written here.")
     on_bad_file: Literal["fail_table", "publish_without"] = pydantic.Field(
         "fail_table", description="What an unreadable file does to its table."
@@ -147,6 +151,10 @@ class EtlConfig(_Strict):
         double = {name for name in names if names.count(name) > 1}
         if double:
             raise ValueError(f"tables: {sorted(double)[0]!r} is declared twice; join the two entries")
+        if self.parquet_codec == "gzip" and self.parquet_codec_level > MAX_GZIP_LEVEL:
+            raise ValueError(
+                f"parquet_codec_level: gzip has levels 1 to {MAX_GZIP_LEVEL}; lower it, or take parquet_codec zstd"
+            )
         if self.chunk_mb is not None and self.chunk_mb << 20 < self.max_record_bytes // 64:
             raise ValueError("chunk_mb is far below max_record_bytes; raise chunk_mb or lower max_record_bytes")
         return self

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from beam_etl.config import EtlConfig
 from beam_etl.launcher import LoadResult
+from beam_etl.postgres_names import postgres_name, quoted_name
 
 MB = 1_000_000
 MAX_REASONS = 3
@@ -70,8 +71,10 @@ def _print_places(console: Console, report: dict[str, Any], config: EtlConfig) -
     published = [name for name, entry in report["tables"].items() if entry["published"] and entry["rows"]]
     if not published:
         return
-    code = f"import pyarrow.dataset as d; print(d.dataset('{output}/{published[0]}').head(5).to_pandas())"
+    first = published[0]
+    code = f"import pyarrow.dataset as d; print(d.dataset({report['tables'][first]['parquet']!r}).head(5))"
     console.print(f"Look into:  python -c {shlex.quote(code)}", highlight=False, soft_wrap=True)
     if config.postgres is not None and config.postgres.startswith("embedded:"):
-        command = ["python", "-m", "beam_etl", "psql", config.postgres, "-c", f'TABLE "{published[0]}" LIMIT 5']
+        target = f"{quoted_name(config.postgres_schema)}.{quoted_name(postgres_name(first))}"
+        command = ["python", "-m", "beam_etl", "psql", config.postgres, "-c", f"TABLE {target} LIMIT 5"]
         console.print(f"            {shlex.join(command)}", highlight=False, soft_wrap=True)

@@ -189,11 +189,19 @@ def _score(reading: _Reading) -> _Reading:
     lengths.pop(1, None)
     n_fields, even = max(lengths.items(), key=lambda item: (item[1], item[0]))
     even_share = even / len(records)
+    if not reading.dialect.quote and _has_quoted_cells(records):
+        return dataclasses.replace(reading, n_fields=n_fields)
     well_formed_share = 1 - sum(record.malformed for record in records) / len(records)
     clean_share = _clean_share(records[:_TYPED_RECORDS])
     confidence = even_share * well_formed_share * clean_share
     score = confidence * even_share * well_formed_share * (n_fields - 1) / n_fields
     return dataclasses.replace(reading, score=score, confidence=round(confidence, 3), n_fields=n_fields)
+
+
+def _has_quoted_cells(records: Sequence[SampleRecord]) -> bool:
+    """Whether most cells that begin with a quote also end with one: then it has a meaning, even where it is misused."""
+    opened = [cell for record in records for cell in record.cells if cell.startswith(b'"')]
+    return 2 * sum(len(cell) > 1 and cell.endswith(b'"') for cell in opened) > len(opened)
 
 
 def _clean_share(records: Sequence[SampleRecord]) -> float:

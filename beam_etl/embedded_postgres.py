@@ -97,6 +97,8 @@ def _checked_path(directory: str | os.PathLike[str]) -> Path:
             f"embedded PostgreSQL cannot run in {str(path)!r}: "
             "use a directory named with letters, digits and ./@%+=:~-_ only"
         )
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"embedded PostgreSQL cannot run in {str(path)!r}: that is a file; name a directory")
     return path
 
 

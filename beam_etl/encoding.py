@@ -53,7 +53,7 @@ def canonical_encoding(name: str) -> str:
       ValueError: there is no such text encoding.
     """
     try:
-        b"".decode(name)
+        b"a".decode(name, "replace")
         codecs.getincrementaldecoder(name)(_ESCAPE).decode(b"a")
         found = codecs.lookup(name).name
     except (LookupError, UnicodeError):

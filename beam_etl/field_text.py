@@ -128,11 +128,12 @@ def _refuse_all(slots: Packed, first: int, offsets: npt.NDArray[np.int32]) -> in
 
 
 @njit(nogil=True, cache=True)
-def _most_bytes(packed_values: Packed, first: int, stop: int) -> np.int64:
+def _most_bytes(packed_values: Packed, first: int, stop: int) -> int:
     """At least as many bytes as the field has in all these records."""
     values = Values(*packed_values)
     last = (stop - 1) * values.n_fields + values.field
-    return np.int64(word_at(values.field_ends, last) >> FLAG_BITS) - np.int64(word_at(values.record_starts, first))
+    end = np.int64(word_at(values.field_ends, last) >> FLAG_BITS)
+    return int(end - np.int64(word_at(values.record_starts, first)))
 
 
 @njit(nogil=True, cache=True)

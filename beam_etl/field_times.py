@@ -103,15 +103,15 @@ def _zone_rule(zone: str, declared: bool) -> ZoneRule:
 
 
 @njit(nogil=True, cache=True, forceinline=True)
-def _digits(text: int, at: int, count: int) -> np.int64:
+def _digits(text: int, at: int, count: int) -> int:
     """The number that so many digits write; far below zero where one is not a digit."""
     number = np.int64(0)
     for i in range(at, at + count):
         digit = np.uint8(byte_at(text, i) - _ZERO)
         if digit > 9:
-            return np.int64(_BAD_DIGITS)
+            return _BAD_DIGITS
         number = number * 10 + np.int64(digit)
-    return number
+    return int(number)
 
 
 @njit(nogil=True, cache=True, forceinline=True)

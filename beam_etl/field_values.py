@@ -339,8 +339,8 @@ def leave_misfits(packed_slots: Packed, records: npt.NDArray[np.int64]) -> None:
 
 
 @njit(nogil=True, cache=True, forceinline=True)
-def refuse(slots: Slots, record: int, state: int) -> np.int64:
+def refuse(slots: Slots, record: int, state: int) -> int:
     """Makes the slot of a column other than text NULL; 1 where a value stands there, which so is a misfit, else 0."""
     misfit = state >= VALUE
     leave_null(slots, record, MISFIT_VALUE if misfit else 0)
-    return np.int64(misfit)
+    return int(misfit)

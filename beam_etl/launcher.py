@@ -14,6 +14,7 @@ from beam_etl.declarations import sink_settings
 from beam_etl.discovery import discover
 from beam_etl.plan import LoadPlan, freeze_plan, is_current, read_report
 from beam_etl.postgres_errors import PostgresError
+from beam_etl.postgres_store import PostgresStore
 from beam_etl.sinks import SinkSettings
 from beam_etl.storage import join_path, storage_for
 from beam_etl.table_names import TableRule
@@ -49,7 +50,9 @@ def run_load(config: EtlConfig, beam_args: Sequence[str] = ()) -> LoadResult:
       RunFailedError: the run failed; run the same command again to resume it.
     """
     started = time.time()
-    check_output(config.output)
+    check_writable(f"--output {config.output}", join_path(config.output, "_beam_etl/.writable"))
+    if config.report is not None:
+        check_writable(f"--report {config.report}", f"{config.report}.writable")
     check_postgres(config)
     rules = [TableRule(table.name, table.files) for table in config.tables]
     files = discover(config.input, rules, config.table)
@@ -63,20 +66,21 @@ def run_load(config: EtlConfig, beam_args: Sequence[str] = ()) -> LoadResult:
     _run_graph(config, plan, sinks, beam_args, started)
     report = read_report(config.output, plan.load_id)
     if report is None:
-        raise RunFailedError(f"load {plan.load_id} wrote no report; run the same command again to resume it")
+        raise RunFailedError(f"load {plan.load_id} wrote no report")
     _copy_report(config, report)
     return LoadResult(report)
 
 
-def check_output(output: str) -> None:
-    """Raises ValueError where the output cannot be written."""
-    probe = join_path(output, "_beam_etl/.writable")
+def check_writable(setting: str, probe: str) -> None:
+    """Raises ValueError where a probe file at the place that a setting names cannot be written and deleted again."""
+    storage = storage_for(probe)
     try:
-        storage_for(probe).write_atomic(probe, b"")
+        storage.write_atomic(probe, b"")
+        storage.delete(probe)
     except OSError as error:
         raise ValueError(
-            f"--output {output}: cannot be written ({error.strerror or error}); "
-            "give a directory that exists or can be made, and that this user may write"
+            f"{setting}: cannot be written ({error.strerror or error}); "
+            "give a place in a directory that exists or can be made, and that this user may write"
         ) from error
 
 
@@ -84,15 +88,14 @@ def check_postgres(config: EtlConfig) -> None:
     """Raises ValueError where the database cannot take a load."""
     if config.postgres is None:
         return
-    store = SinkSettings(config.output, "", postgres=config.postgres, postgres_schema=config.postgres_schema)
-    opened = store.open_postgres()
-    assert opened is not None
+    store = PostgresStore(config.postgres, "", config.postgres_schema)
     try:
-        logger.info("%s", opened.check())
-    except PostgresError as error:
+        store.open()
+        logger.info("%s", store.check())
+    except (OSError, PostgresError, RuntimeError, ValueError) as error:  # an embedded server may fail in all these ways
         raise ValueError(f"--postgres: {error}") from error
     finally:
-        opened.close()
+        store.close()
 
 
 def _run_graph(
@@ -123,12 +126,9 @@ def _run_graph(
         result = pipeline.run()
         state = result.wait_until_finish()
     except Exception as error:
-        raise RunFailedError(
-            f"load {plan.load_id}: {_last_line(error)}\nrun the same command again to resume it; --verbose shows where "
-            "it failed"
-        ) from error
+        raise RunFailedError(f"load {plan.load_id}: {_last_line(error)}") from error
     if state not in (None, "DONE"):
-        raise RunFailedError(f"load {plan.load_id} ended in state {state}; run the same command again to resume it")
+        raise RunFailedError(f"load {plan.load_id} ended in state {state}")
 
 
 def _last_line(error: Exception) -> str:

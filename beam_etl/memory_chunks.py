@@ -36,8 +36,8 @@ def process_in_chunks(
     Memory is looked at before each chunk. WARNING releases unused memory; CRITICAL also halves the chunks from then on
     (never below 1,000 rows); EMERGENCY also waits for the pressure to fall.
 
-    Of a Parquet dataset about one row group is held besides the chunk; of other formats Arrow's scanner may read up to
-    1 GiB ahead, the limit at which it stops by itself.
+    Of a Parquet dataset one row group is held besides the chunk; of other formats, and of filtered datasets, Arrow's
+    scanner may read up to 1 GiB ahead, the limit at which it stops by itself.
 
     Args:
       dataset: what to read; a table's chunks share its memory.
@@ -109,15 +109,9 @@ class _RowReader:
         if isinstance(dataset, pa.Table):
             self._batches = iter(dataset.to_batches(max_chunksize=batch_rows))
         else:
-            options = {}
-            if _is_parquet(dataset):
-                # With threads or pre-buffering the scanner holds most of a file, however few batches it may read ahead.
-                options = {
-                    "use_threads": False,
-                    "fragment_scan_options": ds.ParquetFragmentScanOptions(pre_buffer=False),
-                }
-            scanner = dataset.scanner(batch_size=batch_rows, batch_readahead=1, fragment_readahead=1, **options)
-            self._batches = scanner.to_batches()
+            self._batches = (
+                _parquet_batches(dataset, batch_rows) if _is_parquet(dataset) else _scan(dataset, batch_rows)
+            )
         self._rest: pa.RecordBatch | None = None
 
     def take(self, rows: int) -> list[pa.RecordBatch]:
@@ -134,6 +128,23 @@ class _RowReader:
             rows -= batch.num_rows
             parts.append(batch)
         return parts
+
+
+def _parquet_batches(dataset: ds.Dataset, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """One row group after the other: a scanner of the whole dataset reads far ahead, whatever its options say."""
+    try:
+        files = list(dataset.get_fragments())
+    except ValueError:  # a filtered dataset does not give its fragments away
+        yield from _scan(dataset, batch_rows)
+        return
+    for file in files:
+        for group in file.split_by_row_group():
+            yield from _scan(group, batch_rows, schema=dataset.schema, use_threads=False)
+
+
+def _scan(source: ds.Dataset | ds.Fragment, batch_rows: int, **options: object) -> Iterator[pa.RecordBatch]:
+    scanner = source.scanner(batch_size=batch_rows, batch_readahead=1, fragment_readahead=1, **options)
+    return iter(scanner.to_batches())
 
 
 def _known_rows(dataset: ds.Dataset | pa.Table) -> int | None:

@@ -113,7 +113,8 @@ class ParquetStaging:
         paths = [join_path(directory, name) for name in names]
         records = [record for record in in_threads(self._load_record, paths) if record is not None]
         damaged = self._damaged(table, schema_hash, records)
-        self._storage.delete_files([join_path(directory, f"{record.chunk_id}.json") for record in damaged])
+        if damaged:
+            self._storage.delete_files([join_path(directory, f"{record.chunk_id}.json") for record in damaged])
         return sorted((record for record in records if record not in damaged), key=lambda record: record.chunk_id)
 
     def count_rows(self, records: Sequence[ChunkRecord]) -> dict[str, int]:

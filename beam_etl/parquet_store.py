@@ -87,6 +87,10 @@ class ParquetStore(ParquetStaging):
         self._finish(table, self._read_manifest(own))
         return own.path
 
+    def check_target(self, table: str) -> None:
+        """Raises ValueError where files that beam_etl did not write stand in a table's directory. Changes nothing."""
+        self._refuse_foreign_files(table, {manifest.load for manifest in self._list_manifests(table)})
+
     def current_manifest(self, table: str) -> dict[str, Any] | None:
         """The manifest with the highest sequence: what the table is."""
         manifests = self._list_manifests(table)

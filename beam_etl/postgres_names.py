@@ -23,6 +23,11 @@ def postgres_column(name: str) -> str:
     return _with_hash(name) if name in _SYSTEM_COLUMNS else postgres_name(name)
 
 
+def quoted_name(name: str) -> str:
+    """The name as SQL text for a person to type; statements of this program quote by psycopg.sql."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def staging_name(load_id: str, table: str, schema_hash: str) -> str:
     """The name of the table that a load fills for one schema of a table: a function of all three, at most 63 bytes."""
     return _shorten(f"staging_{table}", hashlib.sha256(repr((load_id, table, schema_hash)).encode()).hexdigest()[:16])

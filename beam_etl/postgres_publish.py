@@ -52,6 +52,10 @@ def published_schema(connection: Connection, load_id: str, table: str) -> str | 
 
 
 def count_rows(connection: Connection, schema: str, name: str) -> int:
+    """Rows of a table; 0 where there is no such table, so that books, not an error, tell what is missing."""
+    exists = connection.execute("SELECT to_regclass(format('%%I.%%I', %s::text, %s::text))", [schema, name]).fetchone()
+    if exists is None or exists[0] is None:
+        return 0
     row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, name))).fetchone()
     return int(row[0]) if row else 0
 

@@ -41,7 +41,7 @@ def publish_table(books: TableBooks, schema: TableSchema, sinks: SinkSettings) -
     postgres = sinks.open_postgres()
     try:
         return _publish(books, schema, sinks, postgres)
-    except (PublishRefusedError, ValueError) as error:
+    except (PublishRefusedError, ValueError, FileNotFoundError) as error:
         return PublishedTable(books, schema, False, (str(error),))
     finally:
         if postgres is not None:
@@ -52,6 +52,7 @@ def _publish(
     books: TableBooks, schema: TableSchema, sinks: SinkSettings, postgres: PostgresStore | None
 ) -> PublishedTable:
     parquet = sinks.open_parquet()
+    parquet.check_target(books.table)  # before PostgreSQL shows a table that Parquet then refuses
     records = parquet.read_records(books.table, books.schema_hash)
     if postgres is not None:
         rows = books.sink_rows["postgres"]

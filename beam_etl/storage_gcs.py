@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO, cast
 
 from google.api_core.exceptions import NotFound, PreconditionFailed, RequestRangeNotSatisfiable
-from google.cloud import storage
+from google.cloud.storage import Client
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from beam_etl.storage import FileStat
@@ -48,7 +48,7 @@ class GcsStorage:
 
     @functools.cached_property
     def _client(self) -> Any:
-        return storage.Client()
+        return Client()
 
     def _blob(self, path: str) -> Any:
         bucket, name = split_gcs(path)

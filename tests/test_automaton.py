@@ -2,6 +2,8 @@ import csv
 import io
 import itertools
 import re
+import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -245,9 +247,16 @@ def test_count_lines(data: bytes) -> None:
     assert count_lines(as_array(data), "cr") == len(re.findall(rb"\r\n|\r|\n", data))
 
 
-def test_the_index_does_not_touch_what_it_does_not_need() -> None:
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def test_memory_that_the_index_does_not_need_never_becomes_resident() -> None:
     data = np.full(1 << 26, ord("x"), dtype=np.uint8)
+    index(b"x", Dialect(), 1)
+    before = resident_bytes()
     indexed = index_records(data, Dialect(), 1, data.size)
+    assert resident_bytes() - before < data.size // 4  # room for five times data.size was allocated
     assert indexed.index.field_ends.tolist() == [[data.size << FLAG_BITS]]
 
 

@@ -148,6 +148,18 @@ def test_a_dataset_larger_than_its_chunks_is_never_held_whole(tmp_path):
     assert most < whole / 5
 
 
+def test_partitions_filters_and_missing_columns_are_kept(tmp_path):
+    table = pa.table({"part": ["a"] * 30 + ["b"] * 30, "n": list(range(60))})
+    ds.write_dataset(table, tmp_path, format="parquet", partitioning=["part"])
+    pq.write_table(pa.table({"m": [7]}), tmp_path / "b" / "z.parquet")
+    schema = pa.schema([("n", pa.int64()), ("m", pa.int64()), ("part", pa.string())])
+    dataset = ds.dataset(tmp_path, format="parquet", partitioning=["part"], schema=schema)
+    for source in (dataset, dataset.filter(ds.field("part") == "b"), dataset.filter(ds.field("n") > 50)):
+        chunks = list(process_in_chunks(source, 7))
+        assert all(chunk.num_rows == 7 for chunk in chunks[:-1])
+        assert pa.concat_tables(chunks).equals(source.to_table())
+
+
 def test_progress_in_the_log_or_not_at_all(caplog):
     with caplog.at_level(logging.INFO, logger="beam_etl.memory_chunks"):
         sizes(numbers(5), 3, enable_progress=False, progress_callback=lambda done, total: pytest.fail("told"))

@@ -92,10 +92,14 @@ def test_postgres_equals_the_truth_value_by_value(demo):
 
 def test_rejects_are_exactly_the_planted_faults(demo):
     fields = ("file", "member", "record", "line", "byte_start", "byte_end", "code", "column")
-    found = [tuple({**r, "file": Path(r["file"]).name}[field] for field in fields) for r in demo.rejects() if r["record"]]
+    found = [
+        tuple({**r, "file": Path(r["file"]).name}[field] for field in fields) for r in demo.rejects() if r["record"]
+    ]
     planted = [tuple(getattr(reject, field) for field in fields) for reject in demo.truth.rejects]
     assert sorted(found) == sorted(planted)
-    raws = {(Path(r["file"]).name, r["record"]): r["raw"].encode(r["raw_encoding"]) for r in demo.rejects() if r["record"]}
+    raws = {
+        (Path(r["file"]).name, r["record"]): r["raw"].encode(r["raw_encoding"]) for r in demo.rejects() if r["record"]
+    }
     assert raws == {(reject.file, reject.record): reject.raw for reject in demo.truth.rejects}
     files = {(Path(r["file"]).name, r["member"], r["code"]) for r in demo.rejects() if not r["record"]}
     assert files == {(f.file, f.member, f.code) for f in demo.truth.rejected_files}
