@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from beam_etl.encoding import Encoding, canonical_encoding, detect_encoding, is_transparent, transcode
-from beam_etl.header import clean_names, generated_names, looks_like_header, names_columns
+from beam_etl.header import clean_names, generated_names, looks_like_header, names_columns, spell_as_declared
 from beam_etl.model import Dialect, Escape, LineEnd
 from beam_etl.sample_records import SampleRecord, cell_text, split_sample
 
@@ -237,7 +237,7 @@ def _describe(
     first_names = [cell_text(c, q, dialect, encoding.name) for c, q in zip(first.cells, first.quoted, strict=True)]
     header, header_evidence = _find_header(declared, reading, first_names)
     if header:
-        columns, body_start = clean_names(first_names), first.end
+        columns, body_start = clean_names(spell_as_declared(first_names, declared.columns)), first.end
     else:
         columns, body_start = generated_names(_field_count(declared, reading), declared.columns), encoding.bom_bytes
     return DetectedDialect(

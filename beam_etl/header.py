@@ -47,6 +47,12 @@ def names_columns(first: Sequence[str], declared: Sequence[str]) -> bool:
     return 2 * sum(cell.strip().casefold() in known for cell in first) >= len(first)
 
 
+def spell_as_declared(names: Sequence[str], declared: Sequence[str]) -> list[str]:
+    """The names of a header, with declared ones in their declared spelling, so that they meet in the schema."""
+    spelling = {name.strip().casefold(): name for name in declared}
+    return [spelling.get(name.strip().casefold(), name) for name in names]
+
+
 def looks_like_header(records: Sequence[SampleRecord]) -> tuple[bool, str]:
     """Whether the first record is a header, with the reason, where nothing is declared.
 

@@ -1,6 +1,7 @@
 """Archives and compressed files with every fault, made from scratch."""
 
 import bz2
+import functools
 import gzip
 import io
 import lzma
@@ -14,7 +15,7 @@ from beam_etl.model import SourceFile
 from beam_etl.storage import storage_for
 
 PACK = {
-    "gzip": gzip.compress,
+    "gzip": functools.partial(gzip.compress, mtime=0),
     "bz2": bz2.compress,
     "xz": lzma.compress,
     "zstd": zstandard.ZstdCompressor(write_checksum=True).compress,

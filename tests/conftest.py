@@ -1,5 +1,6 @@
 """A real PostgreSQL for every test process, and a fresh database for every test that asks for one."""
 
+import contextlib
 import shutil
 import tempfile
 import uuid
@@ -37,6 +38,19 @@ def postgres_dsn(postgres_dir: Path) -> str:
 @pytest.fixture
 def database(postgres_dsn: str) -> Iterator[str]:
     """The DSN of an empty database, dropped after the test whoever is still connected."""
+    with _new_database(postgres_dsn) as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="module")
+def module_database(postgres_dsn: str) -> Iterator[str]:
+    """As database, one for all tests of a module."""
+    with _new_database(postgres_dsn) as dsn:
+        yield dsn
+
+
+@contextlib.contextmanager
+def _new_database(postgres_dsn: str) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(postgres_dsn, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))

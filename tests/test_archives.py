@@ -94,7 +94,7 @@ class TestListMembers:
             path = write(zip_of([("a.csv", b"1"), ("a.csv", b"2")]))
         assert list_members(str(path)) == ["a.csv"]
 
-    @pytest.mark.parametrize("data", [b"", b"PK", zip_of([("a", TEXT)])[:-30], b"<html>not found</html>"])
+    @pytest.mark.parametrize("data", [b"", b"PK", zip_of([("a", TEXT)])[:-30], b"<html>not found</html>"], ids=len)
     def test_a_broken_archive(self, write, data):
         with pytest.raises(ArchiveError) as raised:
             list_members(str(write(data)))

@@ -169,7 +169,7 @@ class TestDeclared:
     def test_a_header_of_declared_names_is_found_in_any_order_and_case(self):
         declared = DeclaredDialect(columns=("id", "name"))
         found = detect(b"NAME,Id,new\nx,1,2\n", declared, True)
-        assert (found.header, found.columns) == (True, ("NAME", "Id", "new"))
+        assert (found.header, found.columns) == (True, ("name", "id", "new"))
 
     def test_without_header_names_go_by_position(self):
         declared = DeclaredDialect(columns=("id", "name"))

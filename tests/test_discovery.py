@@ -80,7 +80,7 @@ def test_containers_are_told_by_content(dump):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"<html>", zip_of([]), zip_of([("a.csv", b"x")])[:-5], zip_of([("__MACOSX/a.csv", b"x")])]
+    "data", [b"", b"<html>", zip_of([]), zip_of([("a.csv", b"x")])[:-5], zip_of([("__MACOSX/a.csv", b"x")])], ids=len
 )
 def test_an_archive_without_readable_members_stands_for_itself(dump, data):
     folder = dump({"Socios1.zip": data})

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_etl import fields
+from beam_etl import field_text, fields
 from beam_etl.automaton import index_records
 from beam_etl.field_index import FieldIndex
 from beam_etl.fields import (
@@ -660,6 +660,13 @@ def test_text_of_very_uneven_blocks(monkeypatch):
     latin9 = TextRules("iso-8859-15", '"', "doubled", True)
     assert convert([quoted(text.encode("iso-8859-15")) for text in texts], STRING, latin9) == (texts, [0] * len(texts))
     assert convert([quoted(text.encode()) for text in texts], STRING) == (texts, [0] * len(texts))
+
+
+def test_too_much_text_for_one_column(monkeypatch):
+    monkeypatch.setattr(field_text, "_MAX_TEXT_BYTES", 500)
+    assert convert([b"x" * 90] * 5, STRING)[0] == ["x" * 90] * 5
+    with pytest.raises(ValueError, match="lower chunk_bytes"):
+        convert([b"x" * 90] * 6, STRING)
 
 
 def test_bytes_may_be_read_only_and_last_without_line_end():

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_etl.header import clean_names, generated_names, is_value, looks_like_header, names_columns
+from beam_etl.header import clean_names, generated_names, is_value, looks_like_header, names_columns, spell_as_declared
 from beam_etl.model import Dialect
 from beam_etl.sample_records import split_sample
 
@@ -40,6 +40,10 @@ def test_names_columns():
     assert names_columns(["ID", " name "], ("id", "name"))
     assert names_columns(["name", "id", "new"], ("id", "name"))
     assert not names_columns(["1", "anna"], ("id", "name"))
+
+
+def test_declared_spelling_wins():
+    assert spell_as_declared([" NAME", "id", "New"], ("Name", "ID")) == ["Name", "ID", "New"]
 
 
 @pytest.mark.parametrize("cell", [b"1", b"-1.5", b"1.234,56", b"2024-01-31", b"2024-01-31T10:00:00Z", b"1e-5", b"50%"])

@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from beam_etl import inspection
 from beam_etl.dialect import DeclaredDialect
+from beam_etl.discovery import discover
 from beam_etl.inspection import HEAD_BYTES, inspect_file
 from beam_etl.model import Dialect, InspectedFile, Reject
 from beam_etl.storage import LocalStorage, storage_for
 from tests.awkward_archives import PACK, encrypted_zip, source_file, zip_of, zip_with_wrong_crc
+from tests.gcs_front import BUCKET, serve_gcs
 from tests.privileges import forbidden_file, without_privileges
 
 NOTHING = DeclaredDialect()
@@ -142,6 +144,25 @@ def test_a_first_record_without_end(inspect, monkeypatch):
     assert inspect(",".join(names).encode()).columns == tuple(names)
 
 
+def test_an_archive_on_an_object_store_is_found_and_staged_there(monkeypatch):
+    with serve_gcs() as (host, _):
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", host)
+        archive = f"gs://{BUCKET}/in/dump.zip"
+        storage_for(archive).write_atomic(archive, zip_of([("people.csv", TEXT), ("b/registry", REGISTRY)]))
+        plain = f"gs://{BUCKET}/in/plain.csv"
+        storage_for(plain).write_atomic(plain, TEXT)
+        files = discover([f"gs://{BUCKET}/in"], [], None)
+        assert [(f.uri, f.member, f.container, f.table) for f in files] == [
+            (archive, "b/registry", "zip", "registry"),
+            (archive, "people.csv", "zip", "people"),
+            (plain, "", "none", "plain"),
+        ]
+        found = [inspect_file(file, NOTHING, f"gs://{BUCKET}/staged") for file in files]
+        assert [f.columns for f in found] == [("column_1", "column_2", "column_3"), ("id", "name"), ("id", "name")]
+        assert [storage_for(f.path).read_bytes(f.path) for f in found] == [REGISTRY, TEXT, TEXT]
+        assert found[2].path == plain
+
+
 def test_inspection_is_repeatable(inspect):
     packed = PACK["gzip"](TEXT)
     first = inspect(packed, "gzip")
@@ -164,6 +185,7 @@ class TestRejects:
             (zip_of([("a.gz", PACK["gzip"](TEXT))]), "zip", "a.gz", "holds a gzip file, which is not unpacked here"),
             (zip_of([("a.csv", TEXT)]), "none", "", "is a zip file, which is not unpacked here"),
         ],
+        ids=["gzip", "xz", "zstd", "zip", "crc", "encrypted", "zip-slip", "no zip", "nested", "grown a container"],
     )
     def test_corrupt_files(self, inspect, data, container, member, reason):
         rejected = inspect(data, container, member)
@@ -187,11 +209,11 @@ class TestRejects:
         assert rejected.reason == "cannot be read: the file is gone"
 
     @pytest.mark.parametrize("container", ["none", "gzip"])
-    def test_a_file_without_permission(self, container, tmp_path):
+    def test_a_file_without_permission(self, container):
         with forbidden_file("a.csv", TEXT) as path:
             source = source_file(path, container)
             with without_privileges():
-                rejected = inspect_file(source, NOTHING, "/tmp")
+                rejected = inspect_file(source, NOTHING, "unused")
         assert (rejected.code, rejected.reason) == ("unreadable_file", "cannot be read: Permission denied")
 
     def test_a_changed_file(self, tmp_path):
