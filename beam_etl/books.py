@@ -35,6 +35,7 @@ class TableBooks:
       records_in: records found in its files.
       rows: rows in the Parquet dataset.
       rejects: records rejected by conversion.
+      rejected_bytes, read_bytes: bytes of those records, and of all chunks.
       sink_rows: sink -> rows in it; a sink may refuse rows that the others take, and counts them in its own books.
       rejected_files: planned files that could not be read.
       files, bytes: planned files and their size in bytes, as given (packed ones as packed).
@@ -47,6 +48,8 @@ class TableBooks:
     records_in: int = 0
     rows: int = 0
     rejects: int = 0
+    rejected_bytes: int = 0
+    read_bytes: int = 0
     sink_rows: Mapping[str, int] = dataclasses.field(default_factory=dict)
     rejected_files: int = 0
     files: int = 0
@@ -90,6 +93,8 @@ def balance_table(
         records_in=sum(record.records for record in by_chunk.values()),
         rows=sum(record.rows for record in first.records),
         rejects=sum(record.rejects for record in first.records),
+        rejected_bytes=sum(span.rejected_bytes for record in by_chunk.values() for span in record.spans),
+        read_bytes=sum(span.end - span.start for record in by_chunk.values() for span in record.spans),
         sink_rows={sink.sink: sum(record.rows for record in sink.records) for sink in sinks},
         rejected_files=len(table_plan.rejected),
         problems=tuple(problems[:MAX_PROBLEMS]),
@@ -112,6 +117,14 @@ def apply_policies(books: TableBooks, n_columns: int, on_bad_file: str, max_reje
         refusals.append(
             f"{books.rejects} of {books.records_in} records were rejected ({ratio:.2%}), more than "
             f"--max_reject_ratio={max_reject_ratio:g} allows; look into the rejects, or allow more"
+        )
+    # One malformed record may have swallowed many, so bytes are held to the same bound as records.
+    byte_ratio = books.rejected_bytes / books.read_bytes if books.read_bytes else 0.0
+    if byte_ratio > max_reject_ratio >= ratio:
+        refusals.append(
+            f"the {books.rejects} rejected records hold {books.rejected_bytes} of {books.read_bytes} bytes "
+            f"({byte_ratio:.2%}), more than --max_reject_ratio={max_reject_ratio:g} allows; look into the rejects, or "
+            "allow more"
         )
     return dataclasses.replace(books, refusals=tuple(refusals))
 

@@ -9,14 +9,22 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from beam_etl.automaton import MALFORMED, RAGGED, TOO_LONG, IndexedRecords, count_lines, index_records
-from beam_etl.chunk_reader import Bytes, read_span
-from beam_etl.fields import MISFIT_NUL, MISFIT_UNDECODABLE, MISFIT_VALUE, TextRules, convert_column
+from beam_etl.automaton import MALFORMED, RAGGED, TOO_LONG, IndexedRecords, count_lines
+from beam_etl.chunk_reader import KEPT_BUFFER_BYTES, LARGEST_SPAN_BYTES, Bytes, read_span
+from beam_etl.fields import MISFIT_NUL, MISFIT_UNDECODABLE, MISFIT_VALUE, TextRules, convert_columns
 from beam_etl.model import REJECT_CODES, Chunk, Reject, Span, SpanCount
+from beam_etl.resync import read_records
 from beam_etl.schema import ColumnSchema, TableSchema
 
 _BROKEN_CODES = {RAGGED: "ragged_record", MALFORMED: "malformed_quoting", TOO_LONG: "record_too_long"}
 _MISFIT_CODES = {MISFIT_VALUE: "bad_value", MISFIT_UNDECODABLE: "undecodable", MISFIT_NUL: "nul_character"}
+
+
+# A reject keeps its bytes for repair and replay; of an endless record the head and the place in the file must do.
+MAX_RAW_BYTES = 1 << 20
+
+# (ordinal, start, end, column, code, reason) of one rejected record, offsets relative to its span
+_Found = tuple[int, int, int, str, str, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +60,8 @@ def convert_chunk(
     """
     parts = [
         convert_span(read_span(span), span, schema, max_record_bytes, reject_nul, on_reject, span_index)
+        if span.bytes <= LARGEST_SPAN_BYTES
+        else _refuse_span(span, schema, on_reject, span_index)
         for span_index, span in enumerate(chunk.spans)
     ]
     return Conversion(
@@ -77,22 +87,24 @@ def convert_span(
       span_index: position of the span in its chunk, kept in its rejects.
     """
     dialect = span.file.dialect
-    records = index_records(data, dialect, len(span.file.columns), max_record_bytes)
+    records = read_records(data, dialect, len(span.file.columns), max_record_bytes)
     rules = TextRules(dialect.encoding, dialect.quote, dialect.escape, reject_nul)
     arrays, misfits, conflicts = _convert_columns(records, span.file.columns, schema, rules)
     table = pa.Table.from_arrays(arrays, schema=schema.arrow)
-    rejected = np.flatnonzero(misfits.code)
-    if len(rejected):
-        table = table.filter(pa.array(misfits.code == 0))
+    rejected = misfits.code != 0
+    if rejected.any():
+        table = table.filter(pa.array(~rejected))
     if not conflicts:
         for reject in _rejects(data, span, span_index, records, schema, misfits):
             on_reject(reject)
+    starts, ends = records.record_extents()
     count = SpanCount(
         file_id=span.file.source.file_id,
         start=span.start,
         end=span.end,
         records=records.n_records,
-        rejects=len(records.broken_starts) + len(rejected),
+        rejects=len(records.broken_starts) + int(rejected.sum()),
+        rejected_bytes=int((records.broken_ends - records.broken_starts).sum()) + int((ends - starts)[rejected].sum()),
         lines=count_lines(data, dialect.line_end),
         skipped_lines=records.skipped_lines,
     )
@@ -104,16 +116,13 @@ def _convert_columns(
 ) -> tuple[list[pa.Array], _Misfits, frozenset[str]]:
     """Every column of the schema; those that the file does not have are NULL."""
     n_records = records.index.n_records
-    fields = {name: position for position, name in enumerate(names)}
+    fields = {name: field for field, name in enumerate(names)}
+    present = [(position, column) for position, column in enumerate(schema.columns) if column.name in fields]
+    results = convert_columns(records.index, [(fields[column.name], column) for _, column in present], rules)
+    arrays = {position: result.array for (position, _), result in zip(present, results, strict=True)}
     misfits = _Misfits(np.zeros(n_records, dtype=np.uint8), np.zeros(n_records, dtype=np.int32))
-    arrays: list[pa.Array] = []
     conflicts: set[str] = set()
-    for position, column in enumerate(schema.columns):
-        if column.name not in fields:
-            arrays.append(pa.nulls(n_records, column.type.arrow))
-            continue
-        result = convert_column(records.index, fields[column.name], column, rules)
-        arrays.append(result.array)
+    for (position, column), result in zip(present, results, strict=True):
         if result.misfits is None:
             continue
         if not column.declared and (result.misfits == MISFIT_VALUE).any():
@@ -121,7 +130,11 @@ def _convert_columns(
         first = (misfits.code == 0) & (result.misfits != 0)
         misfits.code[first] = result.misfits[first]
         misfits.column[first] = position
-    return arrays, misfits, frozenset(conflicts)
+    filled = [
+        arrays[position] if position in arrays else pa.nulls(n_records, column.type.arrow)
+        for position, column in enumerate(schema.columns)
+    ]
+    return filled, misfits, frozenset(conflicts)
 
 
 def _rejects(
@@ -134,24 +147,40 @@ def _rejects(
     ):
         line += count_lines(data[counted:start], span.file.dialect.line_end)
         counted = start
-        yield Reject(
-            file=span.file.source.uri,
-            member=span.file.source.member,
-            record=ordinal + 1,
-            line=line,
-            byte_start=span.start + start,
-            byte_end=span.start + end,
-            column=column,
-            code=code,
-            reason=reason,
-            raw=data[start:end].tobytes(),
-            encoding=span.file.dialect.encoding,
-            span_index=span_index,
-        )
+        yield _reject(span, span_index, (ordinal, start, end, column, code, reason), line, data[start:end])
 
 
-# (ordinal, start, end, column, code, reason) of one rejected record, offsets relative to its span
-_Found = tuple[int, int, int, str, str, str]
+def _reject(span: Span, span_index: int, found: _Found, line: int, raw: Bytes) -> Reject:
+    ordinal, start, end, column, code, reason = found
+    if end - start > MAX_RAW_BYTES:
+        reason += f"; only the first {MAX_RAW_BYTES} of its {end - start} bytes are kept here"
+    return Reject(
+        file=span.file.source.uri,
+        member=span.file.source.member,
+        record=ordinal + 1,
+        line=line,
+        byte_start=span.start + start,
+        byte_end=span.start + end,
+        column=column,
+        code=code,
+        reason=reason,
+        raw=raw[:MAX_RAW_BYTES].tobytes(),
+        encoding=span.file.dialect.encoding,
+        span_index=span_index,
+    )
+
+
+def _refuse_span(span: Span, schema: TableSchema, on_reject: Callable[[Reject], None], span_index: int) -> Conversion:
+    """A span that is too long to be read at once, as the one record without end that it holds."""
+    code = "record_too_long"
+    head = read_span(dataclasses.replace(span, end=span.start + MAX_RAW_BYTES))
+    on_reject(_reject(span, span_index, (0, 0, span.bytes, "", code, REJECT_CODES[code]), 1, head))
+    lines = 0
+    for start in range(span.start, span.end, KEPT_BUFFER_BYTES):
+        block = dataclasses.replace(span, start=start, end=min(start + KEPT_BUFFER_BYTES, span.end))
+        lines += count_lines(read_span(block), span.file.dialect.line_end)
+    count = SpanCount(span.file.source.file_id, span.start, span.end, 1, 1, span.bytes, lines)
+    return Conversion(schema.arrow.empty_table(), (count,), frozenset())
 
 
 def _broken(records: IndexedRecords, n_fields: int) -> Iterator[_Found]:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from beam_etl.automaton import index_records
-from beam_etl.chunk_reader import Bytes, read_span
+from beam_etl.chunk_reader import LARGEST_SPAN_BYTES, Bytes, read_span
 from beam_etl.fields import TextRules, column_evidence
 from beam_etl.model import Chunk, Dialect, InspectedFile
+from beam_etl.resync import read_records
 from beam_etl.schema import STRING, ColumnEvidence, ColumnSchema, TableSchema
 
 
@@ -82,7 +82,9 @@ def full_evidence(
 ) -> dict[str, SeenColumn]:
     """Evidence about the named columns from every record of a chunk."""
     return merge_evidence(
-        span_evidence(read_span(span), span.file, declaration, names, max_record_bytes) for span in chunk.spans
+        span_evidence(read_span(span), span.file, declaration, names, max_record_bytes)
+        for span in chunk.spans
+        if span.bytes <= LARGEST_SPAN_BYTES
     )
 
 
@@ -95,7 +97,7 @@ def span_evidence(
       data: uint8, (n_bytes,), starting at a record start.
     """
     seen = columns_of(file)
-    index = index_records(data, file.dialect, len(file.columns), max_record_bytes).index
+    index = read_records(data, file.dialect, len(file.columns), max_record_bytes).index
     rules = TextRules(file.dialect.encoding, file.dialect.quote, file.dialect.escape, reject_nul=False)
     for field, name in enumerate(file.columns):
         column = declaration.column(name)

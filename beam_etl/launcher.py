@@ -12,7 +12,7 @@ from typing import Any
 from beam_etl.config import EtlConfig
 from beam_etl.declarations import sink_settings
 from beam_etl.discovery import discover
-from beam_etl.plan import LoadPlan, freeze_plan, is_current, read_report
+from beam_etl.plan import LoadPlan, freeze_plan, read_report
 from beam_etl.postgres_errors import PostgresError
 from beam_etl.postgres_store import PostgresStore
 from beam_etl.sinks import SinkSettings
@@ -56,14 +56,13 @@ def run_load(config: EtlConfig, beam_args: Sequence[str] = ()) -> LoadResult:
     check_postgres(config)
     rules = [TableRule(table.name, table.files) for table in config.tables]
     files = discover(config.input, rules, config.table)
-    plan = freeze_plan(config, files, os.cpu_count() or 1)
-    sinks = sink_settings(config, plan)
+    plan = freeze_plan(config, files, os.cpu_count() or 1, lambda frozen: _is_current(frozen, config))
     report = read_report(config.output, plan.load_id)
-    if report is not None and report["published"] and is_current(config.output, plan) and _targets_exist(plan, sinks):
+    if report is not None and report["published"] and _is_current(plan, config):
         _copy_report(config, report)
         return LoadResult(report, already_loaded=True)
     logger.info("load %s: %d files, %d tables", plan.load_id, len(plan.files), len(plan.tables))
-    _run_graph(config, plan, sinks, beam_args, started)
+    _run_graph(config, plan, beam_args, started)
     report = read_report(config.output, plan.load_id)
     if report is None:
         raise RunFailedError(f"load {plan.load_id} wrote no report")
@@ -98,9 +97,7 @@ def check_postgres(config: EtlConfig) -> None:
         store.close()
 
 
-def _run_graph(
-    config: EtlConfig, plan: LoadPlan, sinks: SinkSettings, beam_args: Sequence[str], started: float
-) -> None:
+def _run_graph(config: EtlConfig, plan: LoadPlan, beam_args: Sequence[str], started: float) -> None:
     # Beam takes seconds to import, and nothing before this line needs it.
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -113,6 +110,7 @@ def _run_graph(
     if problems:
         raise ValueError("\n".join(problems))
     cores = os.cpu_count() or 1
+    sinks = sink_settings(config, plan)
     run = RunSettings(started, place.static_lanes(beam_args, cores), _published_tables(plan, sinks))
     options = PipelineOptions([*place.options(beam_args, cores), "--no_save_main_session"])
     place.prepare()
@@ -137,20 +135,20 @@ def _last_line(error: Exception) -> str:
     return lines[-1].strip() if lines else type(error).__name__
 
 
+def _is_current(plan: LoadPlan, config: EtlConfig) -> bool:
+    """Whether this very load is what its tables hold now, in every sink."""
+    return len(_published_tables(plan, sink_settings(config, plan))) == len(plan.tables)
+
+
 def _published_tables(plan: LoadPlan, sinks: SinkSettings) -> frozenset[str]:
-    """Tables that an earlier run of this load has published whole."""
-    parquet = sinks.open_parquet()
-    return frozenset(table.name for table in plan.tables if parquet.published_load(table.name) == plan.load_id)
-
-
-def _targets_exist(plan: LoadPlan, sinks: SinkSettings) -> bool:
-    postgres = sinks.open_postgres()
+    """Tables that this load has published whole, in every sink, and that nothing has replaced or removed since."""
+    parquet, postgres = sinks.open_parquet(), sinks.open_postgres()
+    tables = frozenset(table.name for table in plan.tables if parquet.published_load(table.name) == plan.load_id)
     if postgres is None:
-        return True
+        return tables
     try:
-        return all(
-            postgres.published_load(t.name) == plan.load_id and postgres.target_exists(t.name) for t in plan.tables
-        )
+        postgres.prepare()  # the database may be a new one, without any books
+        return frozenset(t for t in tables if postgres.published_load(t) == plan.load_id and postgres.target_exists(t))
     finally:
         postgres.close()
 

@@ -150,6 +150,7 @@ class SpanCount:
       file_id, start, end: the span.
       records: records found, rejected ones included; blank and comment lines are not records.
       rejects: records of the span that were rejected.
+      rejected_bytes: their bytes, without line ends.
       lines: physical lines.
       skipped_lines: blank lines and comments among them.
     """
@@ -159,6 +160,7 @@ class SpanCount:
     end: int
     records: int
     rejects: int
+    rejected_bytes: int
     lines: int
     skipped_lines: int = 0
 

@@ -10,12 +10,11 @@ import dataclasses
 import datetime
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from beam_etl.config import EtlConfig, TableConfig
 from beam_etl.model import SourceFile
-from beam_etl.parquet_store import ParquetStore
 from beam_etl.storage import storage_for
 
 # Raised whenever the kernels would read, cut or type the same bytes otherwise: a load never mixes two ways of reading.
@@ -116,11 +115,16 @@ def plan_chunk_bytes(config: EtlConfig, files: Sequence[SourceFile], cores: int)
     return max(MIN_CHUNK_BYTES, min(MAX_CHUNK_BYTES, share))
 
 
-def freeze_plan(config: EtlConfig, files: Sequence[SourceFile], cores: int) -> LoadPlan:
+def freeze_plan(
+    config: EtlConfig, files: Sequence[SourceFile], cores: int, is_current: Callable[[LoadPlan], bool]
+) -> LoadPlan:
     """The plan of this load, durable; an unfinished load with the same plan_key is resumed, a finished one found again.
 
     Generations of one plan_key are numbered: A, then B, then A again is a new generation of A, because the first one is
     no longer what the tables hold. Two launchers that freeze at the same time get the same plan: the first one's.
+
+    Args:
+      is_current: whether a finished load is what its tables hold now.
     """
     key = plan_key(config, files)
     generation = 0
@@ -141,14 +145,8 @@ def freeze_plan(config: EtlConfig, files: Sequence[SourceFile], cores: int) -> L
             )
             storage.create_if_absent(path, plan.to_bytes())
             return read_plan(config.output, load_id)
-        report = read_report(config.output, load_id)
+        frozen, report = read_plan(config.output, load_id), read_report(config.output, load_id)
         finished = report is not None and report["published"]
-        if not config.force and not (finished and not is_current(config.output, read_plan(config.output, load_id))):
-            return read_plan(config.output, load_id)
+        if not config.force and (not finished or is_current(frozen)):
+            return frozen
         generation += 1
-
-
-def is_current(output: str, plan: LoadPlan) -> bool:
-    """Whether this very load is what its tables hold now, with all their files in place."""
-    store = ParquetStore(output, plan.load_id)
-    return all(store.published_load(table.name) == plan.load_id for table in plan.tables)

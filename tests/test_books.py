@@ -11,7 +11,7 @@ PLAN = TablePlan("t", INSPECTED, {}, CHUNKS)
 
 
 def record(sink, chunk_id, **changes):
-    spans = tuple(SpanCount(f, s, e, records=10, rejects=1, lines=10) for f, s, e in CHUNKS[chunk_id])
+    spans = tuple(SpanCount(f, s, e, records=10, rejects=1, rejected_bytes=2, lines=10) for f, s, e in CHUNKS[chunk_id])
     whole = ChunkRecord("l", "t", "h", chunk_id, sink, spans, rows=9 * len(spans), rejects=len(spans))
     return dataclasses.replace(whole, **changes)
 
@@ -88,7 +88,13 @@ def test_policies_refuse_with_the_remedy():
     books = balance()
     assert apply_policies(books, 1, "fail_table", 0.1).publishable
     assert "--max_reject_ratio=0.01" in apply_policies(books, 1, "fail_table", 0.01).refusals[0]
-    bad_file = dataclasses.replace(books, rejected_files=1, rejects=0)
+    bad_file = dataclasses.replace(books, rejected_files=1, rejects=0, rejected_bytes=0)
     assert "--on_bad_file=publish_without" in apply_policies(bad_file, 1, "fail_table", 0.01).refusals[0]
     assert apply_policies(bad_file, 1, "publish_without", 0.01).publishable
-    assert "no column is known" in apply_policies(dataclasses.replace(books, rejects=0), 0, "fail_table", 0).refusals[0]
+    assert "no column is known" in apply_policies(dataclasses.replace(books, rejects=0, rejected_bytes=0), 0, "fail_table", 0).refusals[0]
+
+
+def test_one_reject_that_swallowed_many_records_is_held_to_the_bound_by_its_bytes():
+    books = dataclasses.replace(balance(), records_in=1000, rejects=1, rejected_bytes=500, read_bytes=1000)
+    (refusal,) = apply_policies(books, 1, "fail_table", 0.01).refusals
+    assert "500 of 1000 bytes (50.00%)" in refusal

@@ -605,6 +605,15 @@ def test_evidence_exactly():
     assert evidence([b"1"] * 30_000 + [b"1.25"]).best_type() == decimal_type(18, 2)
 
 
+@pytest.mark.parametrize(
+    "position", [0, 63, 64, 65, 319, 320, 321, 1343, 1344, 1345, 5439, 5440, 5441, 9535, 9536, 9999]
+)
+def test_evidence_misses_no_record_between_blocks(position):
+    cells = [b"7"] * 10_000
+    cells[position] = b"12.345"
+    assert evidence(cells).best_type() == decimal_type(18, 3)
+
+
 def test_random_columns_equal_python_whatever_the_blocks(monkeypatch):
     """All types at once, nulls and misfits among them, in blocks of a few records and in one."""
     random = np.random.default_rng(7)

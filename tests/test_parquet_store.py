@@ -42,7 +42,7 @@ def output(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 def stage(output: str, load_id: str, table: str = "orders", chunks: int = 3, rows: int = 2) -> list[ChunkRecord]:
     store = ParquetStore(output, load_id)
     for i in range(chunks):
-        span = SpanCount(file_id=i, start=0, end=9, records=rows, rejects=0, lines=rows)
+        span = SpanCount(file_id=i, start=0, end=9, records=rows, rejects=0, rejected_bytes=0, lines=rows)
         chunk = ConvertedChunk(Chunk(table, f"{i:06d}-{0:014d}", ()), SCHEMA.hash, (span,))
         store.commit_chunk(chunk, pa.table({"n": [i] * rows, "t": [load_id] * rows}, schema=SCHEMA.arrow))
     return store.read_records(table, SCHEMA.hash)

@@ -41,7 +41,7 @@ def make_chunk(table: str, schema: TableSchema, records: int, number: int = 0, r
     file = InspectedFile(source, "in.csv", 1000, "1000-1", Dialect(), 0, schema.names)
     span = Span(file, number, number + 1)
     chunk = Chunk(table, f"{0:06d}-{number:014d}", (span,))
-    counts = (SpanCount(0, number, number + 1, records, rejects, records),)
+    counts = (SpanCount(0, number, number + 1, records, rejects, 0, records),)
     return ConvertedChunk(chunk, schema.hash, counts, "rejects.arrow" if rejects else "")
 
 
