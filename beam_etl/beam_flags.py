@@ -46,7 +46,7 @@ def _beam_parser() -> _BeamParser:
 
 
 def _subclasses(options: type) -> list[type]:
-    found = []
+    found: list[type] = []
     for subclass in options.__subclasses__():
         found += [subclass, *_subclasses(subclass)]
     return found

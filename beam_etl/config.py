@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pydantic
 import yaml
 
+from beam_etl.encoding import canonical_encoding
 from beam_etl.schema import ColumnType, parse_type
 
 MAX_GZIP_LEVEL = 9
@@ -35,12 +36,7 @@ class DialectConfig(_Strict):
     @classmethod
     def _known_encoding(cls, value: str | None) -> str | None:
         if value is not None:
-            try:
-                "".encode(value)
-            except LookupError:
-                raise ValueError(
-                    f"unknown encoding {value!r}; use a name such as utf-8, iso-8859-1 or cp1252"
-                ) from None
+            canonical_encoding(value)
         return value
 
 

@@ -73,8 +73,13 @@ def _print_places(console: Console, report: dict[str, Any], config: EtlConfig) -
         return
     first = published[0]
     code = f"import pyarrow.dataset as d; print(d.dataset({report['tables'][first]['parquet']!r}).head(5))"
-    console.print(f"Look into:  python -c {shlex.quote(code)}", highlight=False, soft_wrap=True)
+    console.print(f"Look into:  python -c {_shell_quoted(code)}", highlight=False, soft_wrap=True)
     if config.postgres is not None and config.postgres.startswith("embedded:"):
         target = f"{quoted_name(config.postgres_schema)}.{quoted_name(postgres_name(first))}"
         command = ["python", "-m", "beam_etl", "psql", config.postgres, "-c", f"TABLE {target} LIMIT 5"]
         console.print(f"            {shlex.join(command)}", highlight=False, soft_wrap=True)
+
+
+def _shell_quoted(code: str) -> str:
+    """In double quotes where they suffice: Python code is full of single ones, which shlex writes unreadably."""
+    return shlex.quote(code) if any(c in code for c in '"$`!\\') else f'"{code}"'

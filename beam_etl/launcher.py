@@ -111,7 +111,9 @@ def _run_graph(config: EtlConfig, plan: LoadPlan, beam_args: Sequence[str], star
         raise ValueError("\n".join(problems))
     cores = os.cpu_count() or 1
     sinks = sink_settings(config, plan)
-    run = RunSettings(started, place.static_lanes(beam_args, cores), _published_tables(plan, sinks))
+    # A run that was killed after publishing a table and before reporting it left all to do but the converting.
+    finished = _published_tables(plan, sinks) & _reported_tables(config.output, plan)
+    run = RunSettings(started, place.static_lanes(beam_args, cores), finished)
     options = PipelineOptions([*place.options(beam_args, cores), "--no_save_main_session"])
     place.prepare()
     postgres = sinks.open_postgres()
@@ -122,7 +124,7 @@ def _run_graph(config: EtlConfig, plan: LoadPlan, beam_args: Sequence[str], star
     build(pipeline, config, plan, run)
     try:
         result = pipeline.run()
-        state = result.wait_until_finish()
+        state = result.wait_until_finish()  # type: ignore[no-untyped-call]
     except Exception as error:
         raise RunFailedError(f"load {plan.load_id}: {_last_line(error)}") from error
     if state not in (None, "DONE"):
@@ -151,6 +153,12 @@ def _published_tables(plan: LoadPlan, sinks: SinkSettings) -> frozenset[str]:
         return frozenset(t for t in tables if postgres.published_load(t) == plan.load_id and postgres.target_exists(t))
     finally:
         postgres.close()
+
+
+def _reported_tables(output: str, plan: LoadPlan) -> frozenset[str]:
+    """Tables that the load's report calls published."""
+    report = read_report(output, plan.load_id) or {"tables": {}}
+    return frozenset(name for name, entry in report["tables"].items() if entry["published"])
 
 
 def _copy_report(config: EtlConfig, report: dict[str, Any]) -> None:

@@ -83,16 +83,15 @@ class ParquetStaging:
                 return winner
 
     def _write_chunk(self, directory: str, chunk_id: str, table: pa.Table) -> tuple[str, WrittenFile]:
-        if table.num_rows == 0:
-            return "", WrittenFile(0, "")
+        return self._write_file(directory, chunk_id, table) if table.num_rows else ("", WrittenFile(0, ""))
 
-        def attempt() -> tuple[str, WrittenFile]:
-            name = f"{chunk_id}-{uuid.uuid4().hex[:8]}.parquet"
-            with self._storage.open_new(join_path(directory, name)) as file:
-                written = write_parquet(table, file, self.codec, self.codec_level)
-            return name, written
-
-        return retry_transient(attempt)()
+    # The table is an argument: a retried closure over it would be a reference cycle, and keep it until the next collection.
+    @retry_transient
+    def _write_file(self, directory: str, chunk_id: str, table: pa.Table) -> tuple[str, WrittenFile]:
+        name = f"{chunk_id}-{uuid.uuid4().hex[:8]}.parquet"
+        with self._storage.open_new(join_path(directory, name)) as file:
+            written = write_parquet(table, file, self.codec, self.codec_level)
+        return name, written
 
     def read_record(self, table: str, schema_hash: str, chunk_id: str) -> ChunkRecord | None:
         """The commit record of a chunk, if it has one whose file is whole.
