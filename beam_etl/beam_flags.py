@@ -47,6 +47,7 @@ def _beam_parser() -> _BeamParser:
 
 def _subclasses(options: type) -> list[type]:
     found: list[type] = []
-    for subclass in options.__subclasses__():
+    subclasses: list[type] = options.__subclasses__()
+    for subclass in subclasses:
         found += [subclass, *_subclasses(subclass)]
     return found

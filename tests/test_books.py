@@ -60,9 +60,10 @@ def test_a_chunk_without_a_record_is_noticed_in_either_sink():
 
 
 def test_rows_that_disappeared_from_a_sink_are_noticed():
-    assert "postgres: 27 rows were committed, but 26 are stored" in balance(
-        sinks=[sink("parquet"), sink("postgres", stored_rows=26)]
-    ).problems
+    assert (
+        "postgres: 27 rows were committed, but 26 are stored"
+        in balance(sinks=[sink("parquet"), sink("postgres", stored_rows=26)]).problems
+    )
 
 
 def test_records_that_became_neither_row_nor_reject_are_noticed():
@@ -91,7 +92,8 @@ def test_policies_refuse_with_the_remedy():
     bad_file = dataclasses.replace(books, rejected_files=1, rejects=0, rejected_bytes=0)
     assert "--on_bad_file=publish_without" in apply_policies(bad_file, 1, "fail_table", 0.01).refusals[0]
     assert apply_policies(bad_file, 1, "publish_without", 0.01).publishable
-    assert "no column is known" in apply_policies(dataclasses.replace(books, rejects=0, rejected_bytes=0), 0, "fail_table", 0).refusals[0]
+    faultless = dataclasses.replace(books, rejects=0, rejected_bytes=0)
+    assert "no column is known" in apply_policies(faultless, 0, "fail_table", 0).refusals[0]
 
 
 def test_one_reject_that_swallowed_many_records_is_held_to_the_bound_by_its_bytes():

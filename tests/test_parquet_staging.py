@@ -41,7 +41,9 @@ def output(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 
 
 def converted(chunk_id: str = "000001-00000000000042", table: str = "orders", rows: int = 3) -> ConvertedChunk:
-    span = SpanCount(file_id=1, start=42, end=99, records=rows + 2, rejects=2, rejected_bytes=9, lines=rows + 3, skipped_lines=1)
+    span = SpanCount(
+        file_id=1, start=42, end=99, records=rows + 2, rejects=2, rejected_bytes=9, lines=rows + 3, skipped_lines=1
+    )
     return ConvertedChunk(Chunk(table, chunk_id, ()), HASH, (span,), rejects_file="rejects/x.jsonl")
 
 

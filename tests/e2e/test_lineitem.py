@@ -11,7 +11,16 @@ import pytest
 
 from beam_etl import load
 
-NUMBERS = ["l_orderkey", "l_partkey", "l_suppkey", "l_linenumber", "l_quantity", "l_extendedprice", "l_discount", "l_tax"]
+NUMBERS = [
+    "l_orderkey",
+    "l_partkey",
+    "l_suppkey",
+    "l_linenumber",
+    "l_quantity",
+    "l_extendedprice",
+    "l_discount",
+    "l_tax",
+]
 DATES = ["l_shipdate", "l_commitdate", "l_receiptdate"]
 TEXTS = ["l_returnflag", "l_linestatus", "l_shipinstruct", "l_shipmode", "l_comment"]
 FACTS = ", ".join(
@@ -33,7 +42,9 @@ def facts_of_csv(directory: Path) -> list:
     decimals = {column: "DECIMAL(18,2)" for column in NUMBERS[4:]}
     files = [str(file) for file in sorted(directory.rglob("*.csv"))]
     return plain(
-        duckdb.execute(f"SELECT {FACTS} FROM read_csv($1, header=true, delim=',', types=$2)", [files, decimals]).fetchone()
+        duckdb.execute(
+            f"SELECT {FACTS} FROM read_csv($1, header=true, delim=',', types=$2)", [files, decimals]
+        ).fetchone()
     )
 
 
