@@ -31,7 +31,7 @@ test: $(VENV)/.ready ## Run the test suite
 test-slow: $(VENV)/.ready ## Run the tests of real sizes (minutes)
 	$(BIN)/python -m pytest -q -m slow tests
 
-test-cluster: $(VENV)/.ready ## Run the tests on a real Flink cluster (needs Java 11 or newer and Maven)
+test-cluster: $(VENV)/.ready ## Run whole loads on Prism with real workers, and kill them (needs Go 1.26 or newer)
 	$(BIN)/python -m pytest -q -m cluster tests
 
 lint: $(VENV)/.ready ## Check format, style, types and the direction of imports

@@ -24,5 +24,5 @@ setup(
     packages=["beam_etl", "transforms", "runners"],
     package_data={"beam_etl": ["py.typed"]},
     install_requires=read_requirements(),
-    entry_points={"console_scripts": ["beam-etl = beam_etl.cli:main"]},
+    entry_points={"console_scripts": ["beam-etl = beam_etl.cli:run"]},
 )

@@ -220,10 +220,12 @@ def index_records(
 
 
 def count_lines(data: npt.NDArray[np.uint8], line_end: str) -> int:
-    """Number of physical line ends in data: LFs; with line_end "cr" or "any" also CRs that no LF follows.
+    """Number of physical line ends in data: LFs; with line_end "any" also CRs that no LF follows; with "cr" CRs alone.
 
-    A CRLF that is cut between two calls counts in both.
+    Data may be cut at any record start: the sum over the parts is that of the whole.
     """
+    if line_end == "cr":
+        return int(np.count_nonzero(data == CR))
     return int(_count_lines(read_only(data), line_end != "lf"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import os
 import time
@@ -132,8 +133,14 @@ def _run_graph(config: EtlConfig, plan: LoadPlan, beam_args: Sequence[str], star
 
 
 def _last_line(error: Exception) -> str:
-    """Runners put a worker's whole traceback into the text of their error; its last line says what happened."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
+    """Runners put a worker's whole traceback into the text of their error; its last line says what happened.
+
+    In a panic of Prism itself the first line does, before the state of the stage and the stacks of all its threads.
+    """
+    text, panic, _ = str(error).partition("\ngoroutine ")
+    lines = [line for line in text.splitlines() if line.strip()]
+    if panic and lines:
+        return lines[0].partition(", stage: ")[0].strip()
     return lines[-1].strip() if lines else type(error).__name__
 
 
@@ -163,8 +170,6 @@ def _reported_tables(output: str, plan: LoadPlan) -> frozenset[str]:
 
 def _copy_report(config: EtlConfig, report: dict[str, Any]) -> None:
     if config.report is not None:
-        import json
-
         storage_for(config.report).write_atomic(
             config.report, json.dumps(report, ensure_ascii=False, indent=1).encode()
         )

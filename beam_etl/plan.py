@@ -21,8 +21,8 @@ from beam_etl.storage import storage_for
 KERNEL_VERSION = 1
 
 MIN_CHUNK_BYTES = 1 << 20
-MAX_CHUNK_BYTES = 32 << 20
-CHUNKS_PER_CORE = 4
+MAX_CHUNK_BYTES = 24 << 20
+MIN_CHUNKS_PER_CORE = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,11 +108,15 @@ def plan_key(config: EtlConfig, files: Sequence[SourceFile]) -> str:
 
 
 def plan_chunk_bytes(config: EtlConfig, files: Sequence[SourceFile], cores: int) -> int:
-    """Chunk size in bytes: large enough to be cheap, small enough that every core has several and memory is bounded."""
+    """Chunk size in bytes: large enough to be cheap, small enough that memory is bounded and every core gets several.
+
+    One large file makes as many chunks for each core: a last one alone would keep one core busy and the others idle.
+    """
     if config.chunk_mb is not None:
         return config.chunk_mb << 20
-    share = sum(file.size_bytes for file in files) // (CHUNKS_PER_CORE * cores)
-    return max(MIN_CHUNK_BYTES, min(MAX_CHUNK_BYTES, share))
+    total_bytes = sum(file.size_bytes for file in files)
+    chunks_per_core = max(MIN_CHUNKS_PER_CORE, -(-total_bytes // (cores * MAX_CHUNK_BYTES)))
+    return max(MIN_CHUNK_BYTES, -(-total_bytes // (cores * chunks_per_core)))
 
 
 def freeze_plan(

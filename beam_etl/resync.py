@@ -40,7 +40,8 @@ def read_records(data: Bytes, dialect: Dialect, n_fields: int, max_record_bytes:
 def _read(data: Bytes, dialect: Dialect, n_fields: int, max_record_bytes: int, rereads: int) -> IndexedRecords:
     records = index_records(data, dialect, n_fields, max_record_bytes)
     suspects = np.flatnonzero((records.broken_codes == MALFORMED) | (records.broken_codes == TOO_LONG))
-    if not dialect.quote or not rereads or not len(suspects):
+    # Of one column any line has the right number of fields, so there the bytes always leave a doubt.
+    if not dialect.quote or n_fields < 2 or not rereads or not len(suspects):
         return records
     swallowed = {}
     for broken in suspects.tolist():

@@ -10,17 +10,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import functools
 import glob
 import os
+import random
 import stat
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
-
-import tenacity
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -30,6 +31,7 @@ TRANSIENT_ERRNOS = frozenset(
     {errno.EINTR, errno.EAGAIN, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTEMPTY},
 )
 ATTEMPTS = 5
+FIRST_PAUSE_SECONDS = 0.05
 
 # A crash can leave temporary files behind. The dot hides them from readers, the suffix from list_files.
 _TEMPORARY_SUFFIX = ".beam_etl_tmp"
@@ -157,13 +159,24 @@ def is_transient(error: BaseException) -> bool:
 
 
 def retry_transient(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Calls again after a transient error: five attempts, exponential pauses of up to two seconds with jitter."""
-    return tenacity.retry(
-        retry=tenacity.retry_if_exception(is_transient),
-        stop=tenacity.stop_after_attempt(ATTEMPTS),
-        wait=tenacity.wait_exponential_jitter(initial=0.05, max=2.0, jitter=0.1),
-        reraise=True,
-    )(function)
+    """Calls again after a transient error: five attempts, exponential pauses with jitter, 1.5 s at most in all.
+
+    A loop of its own, because tenacity leaves each error it has seen in a reference cycle: its traceback, and so the
+    locals of all callers, among them a chunk's whole table, would live until the next garbage collection.
+    """
+
+    @functools.wraps(function)
+    def persistent(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        for attempt in range(ATTEMPTS - 1):
+            try:
+                return function(*args, **kwargs)
+            except OSError as error:
+                if not is_transient(error):
+                    raise
+            time.sleep(FIRST_PAUSE_SECONDS * 2**attempt * random.uniform(1.0, 2.0))
+        return function(*args, **kwargs)
+
+    return persistent
 
 
 class LocalStorage:

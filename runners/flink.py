@@ -1,5 +1,8 @@
 """An Apache Flink cluster, or Flink inside the job server on this machine.
 
+No Beam graph has been run on Flink with these options yet, because the job server was not obtainable where this project
+is tested: the flags are checked against Beam's own option classes, and nothing more.
+
 How the parts hang together: this program hands the graph to Beam's *job server* (a Java program, one for each
 version of Flink), which turns it into a Flink job and submits that to --flink_master. Each TaskManager then asks the
 *environment* for Python workers: LOOPBACK calls back to this very process (development), EXTERNAL asks a worker pool

@@ -1,14 +1,17 @@
 """Programs that a test starts, waits for, kills, and never leaves behind."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
+
+import psutil
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -49,21 +52,41 @@ class Program:
         if self._process.poll() is not None:
             raise RuntimeError(f"{self._process.args} ended with {self._process.returncode}, see {self.log}")
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def wait(self, seconds: float) -> int:
+        """The exit code, once the program has ended.
+
+        Raises:
+            subprocess.TimeoutExpired: it has not ended in time.
+        """
+        return self._process.wait(timeout=seconds)
+
     def kill(self, by: signal.Signals = signal.SIGKILL) -> None:
         """Sends the signal to the program and what it started; returns when the program is gone."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, by)
+        # Until the program is waited for, the number of its group belongs to nobody else, even when it is dead.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, by)
         self._process.wait(timeout=60)
+
+    def kill_alone(self) -> None:
+        """Kills the program and leaves what it started running, until `kill`."""
+        os.kill(self._process.pid, signal.SIGKILL)
 
 
 class WorkerPool:
     """Beam's pool of Python workers, which can import this repository, its tests included.
 
-    `with WorkerPool(log) as pool:` gives `pool.address`, which --environment_config takes.
+    `with WorkerPool(log) as pool:` gives `pool.address`, which --environment_config takes. The workers have no other
+    environment variables than PATH, PYTHONPATH and those given here.
     """
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, environment: Mapping[str, str] | None = None) -> None:
         self._log = log
+        self._environment = dict(environment or {})
         self._port = free_port()
         self.address = f"localhost:{self._port}"
 
@@ -80,7 +103,7 @@ class WorkerPool:
         """Starts the pool, again after a kill, at the same address; returns when it listens."""
         # The pool starts each worker as `python`, so this interpreter must be the first on PATH.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        environment = {"PATH": path, "PYTHONPATH": str(REPOSITORY)}
+        environment = {"PATH": path, "PYTHONPATH": str(REPOSITORY), **self._environment}
         command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={self._port}"]
         self._program = Program(command, environment, self._log)
         poll(f"the worker pool, see {self._log}", self._listens, seconds=60)
@@ -88,6 +111,11 @@ class WorkerPool:
     def kill(self, by: signal.Signals = signal.SIGKILL) -> None:
         """Ends the pool with all its workers."""
         self._program.kill(by)
+
+    def workers(self) -> list[int]:
+        """The process ids of the workers that are alive."""
+        children = psutil.Process(self._program.pid).children()
+        return [child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE]
 
     def _listens(self) -> bool:
         self._program.check()

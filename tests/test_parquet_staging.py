@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import gc
 import json
 import os
 import pickle
@@ -206,10 +207,28 @@ def test_a_write_that_fails_for_a_moment_is_done_again(tmp_path: Path, monkeypat
 
     (tmp_path / f"_beam_etl/staging/load1/orders/{HASH}").mkdir(parents=True)
     monkeypatch.setattr(os, "fsync", failing)
-    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
+    monkeypatch.setattr("beam_etl.storage.time.sleep", lambda _: None)
     record = ParquetStaging(str(tmp_path), "load1").commit_chunk(converted(), TABLE)
     assert failures == []
     assert files(str(tmp_path)) == [record.file, record.file.rsplit("-", 1)[0] + ".json"]
+
+
+def test_a_committed_table_is_freed_at_once_without_a_garbage_collection(tmp_path: Path) -> None:
+    staging = ParquetStaging(str(tmp_path), "load1")
+
+    def land() -> int:
+        table = pa.table({"n": pa.array(range(100_000), pa.int64())})
+        assert staging.read_record("orders", HASH, "000001-00000000000042") is None
+        return staging.commit_chunk(converted(), table).rows
+
+    gc.collect()
+    gc.disable()
+    try:
+        held_bytes = pa.total_allocated_bytes()
+        assert land() == 100_000
+        assert pa.total_allocated_bytes() == held_bytes
+    finally:
+        gc.enable()
 
 
 def test_a_record_is_plain_json(tmp_path: Path) -> None:

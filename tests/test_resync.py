@@ -111,3 +111,8 @@ def test_reading_again_only_ever_divides_malformed_records(text, n_fields):
     assert sorted([*records.ordinals().tolist(), *records.broken_ordinals.tolist()]) == list(range(records.n_records))
     ends = records.index.field_ends >> FLAG_BITS
     assert bool((np.diff(ends.astype(np.int64), axis=1) > 0).all())
+
+
+def test_in_a_file_of_one_column_the_rest_may_well_be_text_of_the_open_field():
+    good, broken, _ = read(b'"first"\n"second, cut off\nits third line\nits fourth', 1)
+    assert (good, broken) == ([b'"first"'], [b'"second, cut off\nits third line\nits fourth'])

@@ -14,6 +14,7 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 import transforms.arrow_coder  # noqa: F401  registers the coder of pa.Table
+from beam_etl.arrow_pool import use_frugal_pool
 from beam_etl.csv_arrow import convert_chunk
 from beam_etl.model import Chunk, ConvertedChunk
 from beam_etl.parquet_store import ParquetStore
@@ -83,6 +84,7 @@ class _ConvertChunkFn(beam.DoFn):
         self._conflicts = Metrics.counter("ConvertChunks", "chunks_in_conflict")
 
     def setup(self) -> None:
+        use_frugal_pool()
         self._parquet = self._sinks.open_parquet()
         self._postgres = self._sinks.open_postgres()
 

@@ -9,7 +9,7 @@ from beam_etl.evidence import SeenColumn, TableDeclaration, infer_schema, merge_
 from beam_etl.model import Chunk
 from beam_etl.schema import TableSchema
 
-# Enough records of any width to settle nearly every type, and 1/256 of a full chunk.
+# Enough records of any width to settle nearly every type, and 1/192 of a full chunk.
 SAMPLE_BYTES = 128 << 10
 
 

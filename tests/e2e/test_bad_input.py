@@ -101,7 +101,7 @@ REASONS = {
         )
     },
     "ragged": [too_many(2, 4, "50.00")],
-    "quoting": [too_many(2, 3, "66.67")],
+    "quoting": [too_many(2, 5, "40.00")],
     "declared": [too_many(3, 5, "60.00")],
     "nul": [too_many(1, 3, "33.33")],
     "undecodable": [too_many(1, 3, "33.33")],
@@ -135,8 +135,8 @@ RECORD_REJECTS = {
         (3, 4, 14, 19, "", "ragged_record", "3 fields where 2 are expected", "3,c,d", "utf-8"),
     ],
     "quoting": [
-        (2, 3, 14, 28, "", "malformed_quoting", MALFORMED, '2,"b"x\n3,"c\nd"', "utf-8"),
-        (3, 6, 29, 41, "", "malformed_quoting", MALFORMED, '4,"open\n5,e\n', "utf-8"),
+        (2, 3, 14, 20, "", "malformed_quoting", MALFORMED, '2,"b"x', "utf-8"),
+        (4, 6, 29, 36, "", "malformed_quoting", MALFORMED, '4,"open', "utf-8"),
     ],
     "declared": [
         (2, 3, 32, 49, "id", "bad_value", "the value is not a bigint", "x,1.50,2020-02-29", "utf-8"),
