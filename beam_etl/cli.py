@@ -6,8 +6,8 @@ Only what parsing needs is imported here, so that --help answers at once; Beam i
 from __future__ import annotations
 
 import argparse
-import gc
 import contextlib
+import gc
 import io
 import logging
 import sys

@@ -17,7 +17,8 @@ from beam_etl.config import EtlConfig, TableConfig
 from beam_etl.model import SourceFile
 from beam_etl.storage import storage_for
 
-# Raised whenever the kernels would read, cut or type the same bytes otherwise: a load never mixes two ways of reading.
+# Raised whenever the kernels would read, cut or type the same bytes otherwise, or commit records would hold other fields:
+# a load never mixes two ways of reading, and never resumes from records that it cannot read.
 KERNEL_VERSION = 1
 
 MIN_CHUNK_BYTES = 1 << 20

@@ -13,7 +13,9 @@ LOAD, TABLE = "key-000", "t/1"
 
 
 def counted(file_id, start, end, records, rejects, lines):
-    return SpanCount(file_id=file_id, start=start, end=end, records=records, rejects=rejects, rejected_bytes=0, lines=lines)
+    return SpanCount(
+        file_id=file_id, start=start, end=end, records=records, rejects=rejects, rejected_bytes=0, lines=lines
+    )
 
 
 def source(file_id):
