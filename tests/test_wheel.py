@@ -48,4 +48,4 @@ def test_the_wheel_is_typed_and_knows_its_requirements_and_its_command(wheel):
     required = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
     assert metadata.count("Requires-Dist:") == len([line for line in required if line])
     assert "Requires-Python: >=3.10" in metadata
-    assert "beam-etl = beam_etl.cli:main" in entry_points
+    assert "beam-etl = beam_etl.cli:run" in entry_points
