@@ -24,6 +24,10 @@ Bytes = npt.NDArray[np.uint8]
 # are no longer strays, and the bound keeps the work linear.
 MAX_REREADS = 8
 
+# A quote that nothing closes may also be a text of several lines that the file's end cut off. So few lines of it are
+# never taken for records, however well they fit.
+MIN_RECORDS_BEHIND_UNCLOSED = 8
+
 
 def read_records(data: Bytes, dialect: Dialect, n_fields: int, max_record_bytes: int) -> IndexedRecords:
     """index_records, and behind each stray quote the records that it swallowed.
@@ -50,7 +54,8 @@ def _read(data: Bytes, dialect: Dialect, n_fields: int, max_record_bytes: int, r
         if line_end is None:
             continue
         rest = _read(data[start + line_end + 1 : end], dialect, n_fields, max_record_bytes, rereads - 1)
-        if _beyond_doubt(rest, dialect):
+        unclosed = end == data.size
+        if _beyond_doubt(rest, dialect) and rest.n_records >= (MIN_RECORDS_BEHIND_UNCLOSED if unclosed else 1):
             swallowed[broken] = (start + line_end, rest)
     return _spliced(data, records, swallowed) if swallowed else records
 

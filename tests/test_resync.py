@@ -60,6 +60,7 @@ def test_crlf_is_no_part_of_the_rejected_line():
         b'1,"note "x" y\nand, more"\n',  # the second line has two fields, but a quote in an unquoted one
         b'1,"note "x" y\n2,"y"z"\n',  # the second line is malformed itself
         b'1,"open',  # nothing behind it
+        b'1,"a text, cut off\nby the end, of the file',  # two fields in the second line, but nothing closes the quote
     ],
 )
 def test_what_may_be_one_record_is_one_reject_with_all_its_bytes(text):
