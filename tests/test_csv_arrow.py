@@ -41,17 +41,17 @@ def converted(file, table_schema, reject_nul=True, max_record_bytes=MAX_RECORD_B
 
 
 def test_rows_rejects_and_counts_of_one_span(tmp_path):
-    data = b'id,text\n1,a\n\n2,"b\nb"\n3\nx,c\n4,"d"d\n5,\n'
+    data = b'id,text\n1,a\n\n2,"b\nb"\n3\nx,c\n4,"d"d\n5,\n6,"f"\n'
     file = inspected_file(tmp_path / "f.csv", data, ("id", "text"), body_start=8)
     rows, rejects, result = converted(file, schema(ID, TEXT))
-    assert rows == [(1, "a"), (2, "b\nb"), (5, None)]
+    assert rows == [(1, "a"), (2, "b\nb"), (5, None), (6, "f")]
     assert rejects == [
         (3, 5, 21, 22, "", "ragged_record", b"3"),
         (4, 6, 23, 26, "id", "bad_value", b"x,c"),
         (5, 7, 27, 33, "", "malformed_quoting", b'4,"d"d'),
     ]
     [count] = result.counts
-    assert (count.records, count.rejects, count.lines, count.skipped_lines) == (6, 3, 8, 1)
+    assert (count.records, count.rejects, count.lines, count.skipped_lines) == (7, 3, 9, 1)
 
 
 def test_spans_of_several_files_are_one_table_and_number_their_rejects_by_themselves(tmp_path):

@@ -48,8 +48,8 @@ def test_two_stray_quotes_cost_two_records():
 
 
 def test_crlf_is_no_part_of_the_rejected_line():
-    good, broken, _ = read(b'1,"a\r\n2,b\r\n3,c\r\n', 2)
-    assert (good, broken) == ([b"2,b", b"3,c"], [b'1,"a'])
+    good, broken, _ = read(b'1,"a\r\n2,b\r\n3,"c"\r\n', 2)
+    assert (good, broken) == ([b"2,b", b'3,"c"'], [b'1,"a'])
 
 
 @pytest.mark.parametrize(
