@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import sys
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -73,11 +75,17 @@ def _print_places(console: Console, report: dict[str, Any], config: EtlConfig) -
         return
     first = published[0]
     code = f"import pyarrow.dataset as d; print(d.dataset({report['tables'][first]['parquet']!r}).head(5))"
-    console.print(f"Look into:  python -c {_shell_quoted(code)}", highlight=False, soft_wrap=True)
+    console.print(f"Look into:  {_python()} -c {_shell_quoted(code)}", highlight=False, soft_wrap=True)
     if config.postgres is not None and config.postgres.startswith("embedded:"):
         target = f"{quoted_name(config.postgres_schema)}.{quoted_name(postgres_name(first))}"
-        command = ["python", "-m", "beam_etl", "psql", config.postgres, "-c", f"TABLE {target} LIMIT 5"]
+        command = [_python(), "-m", "beam_etl", "psql", config.postgres, "-c", f"TABLE {target} LIMIT 5"]
         console.print(f"            {shlex.join(command)}", highlight=False, soft_wrap=True)
+
+
+def _python() -> str:
+    """This interpreter as a person here would type it, so that the commands work in whatever environment is active."""
+    executable = Path(sys.executable)
+    return str(executable.relative_to(Path.cwd()) if executable.is_relative_to(Path.cwd()) else executable)
 
 
 def _shell_quoted(code: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
@@ -16,14 +17,14 @@ def main() -> int:
     parser.add_argument("--directory", default="demo", help="Where examples/generate_dump.py wrote its dump/ folder.")
     directory = parser.parse_args().directory
     command = [
-        *("python", "-m", "beam_etl", "--runner=DirectRunner"),
+        *(os.path.relpath(sys.executable), "-m", "beam_etl", "--runner=DirectRunner"),
         f"--input={directory}/dump/input",
         f"--output={directory}/lake",
         f"--postgres=embedded:{directory}/postgres",
-        f"--config={Path(__file__).with_name('registry.yaml')}",
+        f"--config={os.path.relpath(Path(__file__).with_name('registry.yaml'))}",
     ]
     print("$", shlex.join(command), flush=True)
-    code = subprocess.run([sys.executable, *command[1:]], check=False).returncode
+    code = subprocess.run(command, check=False).returncode
     if code == NOT_PUBLISHED:
         print(
             "Exit code 3 is what this dump must give: two of its zips are damaged, so their table socio_corrompido is\n"
