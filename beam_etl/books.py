@@ -151,8 +151,8 @@ def _tiling_problems(table_plan: TablePlan) -> list[str]:
             if start != position:
                 problems.append(f"{file.source.uri}: bytes {position} to {start} are in no chunk, or in two")
             position = end
-        if position != file.path_bytes:
-            problems.append(f"{file.source.uri}: bytes {position} to {file.path_bytes} are in no chunk")
+        if position != file.body_end:
+            problems.append(f"{file.source.uri}: bytes {position} to {file.body_end} are in no chunk")
     return problems
 
 

@@ -50,9 +50,9 @@ class RangeSummary:
 
 def cut_ranges(file: InspectedFile, range_bytes: int) -> list[Range]:
     """The body of a file in ranges of range_bytes; the last one may be up to half as long again rather than tiny."""
-    body = file.path_bytes - file.body_start
+    body = file.body_end - file.body_start
     count = max(1, (body + range_bytes // 2) // range_bytes)
-    edges = [file.body_start + i * range_bytes for i in range(count)] + [file.path_bytes]
+    edges = [file.body_start + i * range_bytes for i in range(count)] + [file.body_end]
     return [Range(file, i, edges[i], edges[i + 1]) for i in range(count)] if body > 0 else []
 
 
@@ -64,7 +64,7 @@ def summarise_range(range_: Range) -> RangeSummary:
     before = min(WINDOW_BEFORE_BYTES, start - file.body_start)
     after = FIRST_WINDOW_AFTER_BYTES
     while after <= LAST_WINDOW_AFTER_BYTES:
-        data = _read(file, start - before, min(start + after, file.path_bytes))
+        data = _read(file, start - before, min(start + after, file.body_end))
         found = first_record_start(data, file.dialect, before)
         if found is not None:
             return RangeSummary(range_, start - before + found)
@@ -92,14 +92,16 @@ def compose_spans(file: InspectedFile, summaries: list[RangeSummary]) -> tuple[S
         if summary.record_start is not None:
             found: int | None = summary.record_start
             state = None
+        elif state is None and starts[-1] > summary.range.start:
+            found = None  # a record that is longer than a range ends behind the start of this one
         else:
             if state is None:
                 state = _state_at(file, starts[-1], summary.range.start)
             found = summary.starts[state]
             state = summary.end_states[state]
-        if found is not None and starts[-1] < found < file.path_bytes:
+        if found is not None and starts[-1] < found < file.body_end:
             starts.append(found)
-    edges = [*starts, file.path_bytes]
+    edges = [*starts, file.body_end]
     return tuple(Span(file, edges[i], edges[i + 1]) for i in range(len(starts)) if edges[i] < edges[i + 1])
 
 

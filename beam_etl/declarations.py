@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from beam_etl.config import DialectConfig, EtlConfig, TableConfig
-from beam_etl.dialect import DeclaredDialect
+from beam_etl.declared_dialect import DeclaredDialect
 from beam_etl.evidence import TableDeclaration
 from beam_etl.plan import LoadPlan
 from beam_etl.schema import STRING, ColumnSchema

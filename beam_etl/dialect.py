@@ -1,65 +1,25 @@
 """How a file is written, detected from its first bytes: encoding, delimiter, quote, escape, line end, header.
 
-Detection reads the sample's records under every plausible dialect and takes the one under which they look most like a
-table: the same number of fields in every record, well-formed quoting, and cells that hold no other delimiter. The idea
-of scoring rows and cells together is from van den Burg, Nazabal and Sutton, "Wrangling messy CSV files by detecting row
-and type patterns", Data Mining and Knowledge Discovery 33 (2019). What is declared is never second-guessed.
+Detection reads the sample's records under every plausible dialect (dialect_readings) and takes the one under which they
+look most like a table, then looks for where that table starts (table_extent). What is declared is never second-guessed.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from beam_etl.encoding import Encoding, canonical_encoding, detect_encoding, is_transparent, transcode
-from beam_etl.header import clean_names, generated_names, looks_like_header, names_columns, spell_as_declared
-from beam_etl.model import Dialect, Escape, LineEnd
-from beam_etl.sample_records import SampleRecord, cell_text, split_sample
+from beam_etl.declared_dialect import DeclaredDialect
+from beam_etl.dialect_readings import Reading, best_reading, score_reading
+from beam_etl.encoding import Encoding, detect_encoding, is_transparent, transcode
+from beam_etl.header import clean_names, generated_names, join_names, spell_as_declared
+from beam_etl.model import Dialect, LineEnd, SkippedRange
+from beam_etl.sample_records import SampleRecord, cell_text
+from beam_etl.table_extent import find_start, lines_at_start
 
-_USUAL_DELIMITERS = ",;\t|"
-# Tried only where the usual ones make no table, and taken only where all fits: they are common inside values.
-_UNUSUAL_DELIMITERS = ":^~#"
-_UNUSUAL_CONFIDENCE = 0.9
-_COLON_IN_VALUE = re.compile(rb"\d:\d\d|[A-Za-z]:(?://|\\)")
-_OPENING_APOSTROPHE = re.compile(rb"(?:\A|[,;\t|:^~#\r\n])'")
-# Stands for "no delimiter" in a file of one column: no text contains a unit separator.
-_UNIT_SEPARATOR = "\x1f"
-_SAMPLE_RECORDS = 64
-_SAMPLE_CELLS = 100_000
-_TYPED_RECORDS = 30
-# A cell is clean without any main delimiter or quote in it, or as a number or a list of them.
-_CLEAN_CELL = re.compile(rb"[^,;\t|\"]*|[-+0-9., ]*")
-
-
-@dataclasses.dataclass(frozen=True)
-class DeclaredDialect:
-    """What is declared of a file's writing; None or () is detected.
-
-    Attributes:
-      encoding: any Python text codec.
-      delimiter, quote, escape: as in Dialect.
-      header: whether the first record names the columns.
-      columns: the columns' names, in order.
-    """
-
-    encoding: str | None = None
-    delimiter: str | None = None
-    quote: str | None = None
-    escape: Escape | None = None
-    header: bool | None = None
-    columns: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.encoding is not None:
-            canonical_encoding(self.encoding)
-        for field, value in (("delimiter", self.delimiter), ("quote", self.quote or None)):
-            if value is not None and (len(value) != 1 or not value.isascii() or value in "\r\n"):
-                raise ValueError(f"{field} {value!r}: must be one ASCII character and no line end")
-        if self.delimiter is not None and self.delimiter == self.quote:
-            raise ValueError(f"delimiter and quote are both {self.quote!r}; declare different characters")
+# Spreadsheets write this line to tell each other the delimiter.
+_SEP_LINE = re.compile(rb'"?sep=(?P<delimiter>[\x01-\x09\x0b\x0c\x0e-\x7f])"?(?:\r\n|\n|\r)', re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,14 +28,16 @@ class DetectedDialect:
 
     Attributes:
       dialect: as the kernels need it; its encoding is "utf-8" where the file must be transcoded.
-      header: whether the first record names the columns.
-      body_start: offset behind byte order mark and header, in the transcoded bytes where the file must be transcoded.
+      header: whether the first record of the table names the columns.
+      body_start: offset behind byte order mark, preamble and header, in the transcoded bytes where the file must be
+        transcoded.
       columns: one name for each field; () for a file without records.
       header_lines: physical lines before body_start.
       confidence: 0 to 1, the share of what was sampled that fits.
       evidence: sentences for a person.
       transcode_from: the encoding that the file must be rewritten from, None where the kernels can read it.
       complete: the head was long enough to hold the first record; if not, columns and body_start mean nothing.
+      skipped: what is before body_start, in order, without gaps.
     """
 
     dialect: Dialect
@@ -87,17 +49,7 @@ class DetectedDialect:
     evidence: tuple[str, ...]
     transcode_from: str | None = None
     complete: bool = True
-
-
-@dataclasses.dataclass(frozen=True)
-class _Reading:
-    """The sample's records as one dialect has them."""
-
-    dialect: Dialect
-    records: tuple[SampleRecord, ...]
-    score: float = 0.0
-    confidence: float = 0.0
-    n_fields: int = 0
+    skipped: tuple[SkippedRange, ...] = ()
 
 
 def detect(head: bytes, declared: DeclaredDialect, is_whole: bool, windows: Sequence[bytes] = ()) -> DetectedDialect:
@@ -117,160 +69,106 @@ def detect(head: bytes, declared: DeclaredDialect, is_whole: bool, windows: Sequ
             # The last character may be cut; what is escaped of it is no part of the file.
             head = head[: max(head.rfind(b"\n"), head.rfind(b"\r")) + 1] or head
         encoding = Encoding("utf-8", 0, f"{encoding.evidence}; rewritten as UTF-8")
-    reading = _best_reading(head, declared, is_whole, encoding)
-    found = _describe(head, declared, is_whole, encoding, reading)
+    start, reason = encoding.bom_bytes, ""
+    if declared.skip_lines:
+        start, reason = lines_at_start(head, start, declared.skip_lines), f"{declared.skip_lines} lines, as declared"
+    elif declared.skip_lines is None and (line := _SEP_LINE.match(head, start)):
+        start, declared, reason = _obey(line, declared, start)
+    reading = best_reading(head, declared, is_whole, encoding, start)
+    found = _describe(head, declared, is_whole, encoding, reading, start, reason)
     return dataclasses.replace(found, transcode_from=transcode_from)
 
 
-def _best_reading(head: bytes, declared: DeclaredDialect, is_whole: bool, encoding: Encoding) -> _Reading:
-    """The reading with the highest score; of equal ones the first, which is the most usual."""
-
-    def best_with(delimiters: str) -> _Reading:
-        candidates = _candidates(head, declared, encoding, delimiters)
-        return max((_score(_read(head, c, is_whole, encoding.bom_bytes)) for c in candidates), key=lambda r: r.score)
-
-    if declared.delimiter:
-        return best_with(declared.delimiter)
-    usual = best_with(_USUAL_DELIMITERS)
-    if usual.n_fields > 1:
-        return usual
-    unusual = best_with(_UNUSUAL_DELIMITERS.replace(":", "") if _COLON_IN_VALUE.search(head) else _UNUSUAL_DELIMITERS)
-    if unusual.n_fields > 1 and unusual.confidence >= _UNUSUAL_CONFIDENCE:
-        return unusual
-    return _one_column(head, usual, is_whole, encoding)
-
-
-def _candidates(head: bytes, declared: DeclaredDialect, encoding: Encoding, delimiters: str) -> Iterator[Dialect]:
-    """The plausible dialects with one of the delimiters, most usual first."""
-    possible = [delimiter for delimiter in delimiters if delimiter != declared.quote]
-    present = [delimiter for delimiter in possible if delimiter.encode() in head] or possible[:1]
-    for delimiter, line_end in itertools.product(present, _line_ends(head)):
-        quotes = [declared.quote] if declared.quote is not None else _quotes(head)
-        for quote in [quote for quote in quotes if quote != delimiter] or [""]:
-            escapes: list[Escape] = [declared.escape] if declared.escape else ["doubled"]
-            if not declared.escape and quote and b"\\" + quote.encode() in head:
-                escapes.append("backslash")
-            for escape in escapes:
-                yield Dialect(encoding.name, delimiter, quote, escape, line_end)
-
-
-def _quotes(head: bytes) -> list[str]:
-    apostrophe = ["'"] if _OPENING_APOSTROPHE.search(head) else []
-    return ['"', *apostrophe, ""] if b'"' in head else ['"', *apostrophe]
-
-
-def _line_ends(head: bytes) -> list[LineEnd]:
-    head = head.removesuffix(b"\r") if b"\n" in head else head
-    line_feeds, lone_returns = head.count(b"\n"), head.count(b"\r") - head.count(b"\r\n")
-    if not line_feeds:
-        return ["cr" if lone_returns else "lf"]
-    return ["lf", "any"] if lone_returns else ["lf"]
-
-
-def _read(head: bytes, dialect: Dialect, is_whole: bool, start: int) -> _Reading:
-    records: list[SampleRecord] = []
-    cells = 0
-    for record in itertools.islice(split_sample(head, dialect, is_whole, start), _SAMPLE_RECORDS):
-        records.append(record)
-        cells += len(record.cells)
-        if cells > _SAMPLE_CELLS:
-            break
-    return _Reading(dialect, tuple(records))
-
-
-def _score(reading: _Reading) -> _Reading:
-    """Judges a reading: 0 for no table at all, close to 1 for a wide, even and clean one."""
-    records = [record for record in reading.records if record.complete] or list(reading.records)
-    if not records:
-        return reading
-    lengths = Counter(len(record.cells) for record in records if not record.malformed)
-    if set(lengths) <= {1} or 2 * lengths[1] > len(records):
-        return dataclasses.replace(reading, n_fields=1)
-    lengths.pop(1, None)
-    n_fields, even = max(lengths.items(), key=lambda item: (item[1], item[0]))
-    even_share = even / len(records)
-    if not reading.dialect.quote and _has_quoted_cells(records):
-        return dataclasses.replace(reading, n_fields=n_fields)
-    well_formed_share = 1 - sum(record.malformed for record in records) / len(records)
-    clean_share = _clean_share(records[:_TYPED_RECORDS])
-    confidence = even_share * well_formed_share * clean_share
-    score = confidence * even_share * well_formed_share * (n_fields - 1) / n_fields
-    return dataclasses.replace(reading, score=score, confidence=round(confidence, 3), n_fields=n_fields)
-
-
-def _has_quoted_cells(records: Sequence[SampleRecord]) -> bool:
-    """Whether most cells that begin with a quote also end with one: then it has a meaning, even where it is misused."""
-    opened = [cell for record in records for cell in record.cells if cell.startswith(b'"')]
-    return 2 * sum(len(cell) > 1 and cell.endswith(b'"') for cell in opened) > len(opened)
-
-
-def _clean_share(records: Sequence[SampleRecord]) -> float:
-    clean = total = 0
-    for record in records:
-        for cell, quoted in zip(record.cells, record.quoted, strict=True):
-            total += 1
-            # Apostrophes around a cell are quotes that this reading does not know.
-            enclosed = len(cell) > 1 and cell[:1] == cell[-1:] == b"'"
-            clean += quoted or (not enclosed and _CLEAN_CELL.fullmatch(cell) is not None)
-    return clean / total
-
-
-def _one_column(head: bytes, best: _Reading, is_whole: bool, encoding: Encoding) -> _Reading:
-    """The reading of a file without delimiter."""
-    delimiter = _UNIT_SEPARATOR if b"," in head else ","
-    quote = '"' if best.dialect.quote == "'" else best.dialect.quote
-    dialect = dataclasses.replace(best.dialect, delimiter=delimiter, quote=quote)
-    reading = _read(head, dialect, is_whole, encoding.bom_bytes)
-    return dataclasses.replace(reading, n_fields=1, confidence=0.5)
+def _obey(line: re.Match[bytes], declared: DeclaredDialect, start: int) -> tuple[int, DeclaredDialect, str]:
+    """What a sep line says is as good as declared, where nothing else is."""
+    delimiter = line.group("delimiter").decode("ascii")
+    if declared.delimiter not in (None, delimiter) or delimiter in (declared.quote, declared.comment, '"'):
+        return start, declared, ""
+    return line.end(), dataclasses.replace(declared, delimiter=delimiter), "sep line"
 
 
 def _describe(
-    head: bytes, declared: DeclaredDialect, is_whole: bool, encoding: Encoding, reading: _Reading
+    head: bytes,
+    declared: DeclaredDialect,
+    is_whole: bool,
+    encoding: Encoding,
+    reading: Reading,
+    start: int,
+    start_reason: str,
 ) -> DetectedDialect:
     """Header, names and body of the chosen reading."""
     dialect, records = reading.dialect, reading.records
-    evidence = (f"{encoding.name}: {encoding.evidence}", _dialect_evidence(declared, reading))
+    said = (f"{encoding.name}: {encoding.evidence}", *([f"skipped: {start_reason}"] if start_reason else []))
+    marks = ((encoding.bom_bytes, "byte order mark"), (start, start_reason))
     if not records:
         lines = _count_lines(head[encoding.bom_bytes :], dialect.line_end)
-        return DetectedDialect(dialect, False, len(head), (), lines, 1.0, (*evidence, "no records"), complete=is_whole)
-    first = records[0]
-    first_names = [cell_text(c, q, dialect, encoding.name) for c, q in zip(first.cells, first.quoted, strict=True)]
-    header, header_evidence = _find_header(declared, reading, first_names)
-    if header:
-        columns, body_start = clean_names(spell_as_declared(first_names, declared.columns)), first.end
+        evidence = (*said, _dialect_evidence(declared, reading), "no records")
+        skipped = _tiles((*marks, (len(head), "no records")))
+        return DetectedDialect(dialect, False, len(head), (), lines, 1.0, evidence, None, is_whole, skipped)
+
+    def texts(record: SampleRecord) -> list[str]:
+        cells = zip(record.cells, record.quoted, strict=True)
+        return [cell_text(cell, quoted, dialect, encoding.name) for cell, quoted in cells]
+
+    table = find_start(records, reading.n_fields, declared, texts)
+    reading = dataclasses.replace(reading, records=records[table.first :])
+    if table.first and reading.n_fields > 1:
+        reading = score_reading(reading)
+        said = (*said, f"skipped: {table.first} lines before the table")
+    before = start if not table.first else records[table.first - 1].end
+    first = records[table.first]
+    if table.header_rows:
+        last = records[table.first + table.header_rows - 1]
+        rows = [texts(record) for record in records[table.first : table.first + table.header_rows]]
+        names = _fitted(join_names(rows) if len(rows) > 1 else rows[0], reading)
+        columns, body_start = clean_names(spell_as_declared(names, declared.columns)), last.end
     else:
-        columns, body_start = generated_names(_field_count(declared, reading), declared.columns), encoding.bom_bytes
+        columns, body_start = generated_names(_field_count(declared, reading), declared.columns), before
     return DetectedDialect(
         dialect=dialect,
-        header=header,
+        header=table.header_rows > 0,
         body_start=body_start,
         columns=columns,
         header_lines=_count_lines(head[encoding.bom_bytes : body_start], dialect.line_end),
         confidence=reading.confidence,
-        evidence=(*evidence, header_evidence),
-        complete=first.complete or (not header and bool(declared.columns)),
+        evidence=(*said, _dialect_evidence(declared, reading), table.evidence),
+        complete=first.complete or (not table.header_rows and bool(declared.columns)),
+        skipped=_tiles((*marks, (before, "preamble"), (body_start, "header"))),
     )
 
 
-def _dialect_evidence(declared: DeclaredDialect, reading: _Reading) -> str:
+def _tiles(ends: Sequence[tuple[int, str]]) -> tuple[SkippedRange, ...]:
+    """Ranges without gaps from 0 on, by where each ends and why it is skipped; empty ones left out."""
+    ranges = []
+    position = 0
+    for end, reason in ends:
+        if end > position:
+            ranges.append(SkippedRange(position, end, reason))
+            position = end
+    return tuple(ranges)
+
+
+def _fitted(names: list[str], reading: Reading) -> list[str]:
+    """The names where either the header or all records end with a delimiter behind which nothing ever stands."""
+    rows = reading.table_rows[1:]
+    if len(names) == reading.n_fields - 1 and rows and not any(row.cells[-1] for row in reading.table_rows):
+        return [*names, ""]
+    if len(names) == reading.n_fields + 1 and not names[-1].strip():
+        return names[:-1]
+    return names
+
+
+def _dialect_evidence(declared: DeclaredDialect, reading: Reading) -> str:
     dialect = reading.dialect
     how = "declared" if declared.delimiter else "detected"
+    comment = f", comment {dialect.comment!r}" if dialect.comment else ""
     return (
         f"delimiter {dialect.delimiter!r} {how}, quote {dialect.quote!r}, escape {dialect.escape}, line end "
-        f"{dialect.line_end}: {len(reading.records)} records sampled, most with {reading.n_fields} fields"
+        f"{dialect.line_end}{comment}: {len(reading.records)} records sampled, most with {reading.n_fields} fields"
     )
 
 
-def _find_header(declared: DeclaredDialect, reading: _Reading, first_names: Sequence[str]) -> tuple[bool, str]:
-    if declared.header is not None:
-        return declared.header, "header declared" if declared.header else "no header, as declared"
-    if declared.columns:
-        header = names_columns(first_names, declared.columns)
-        return header, f"{'header' if header else 'no header'}: the first record against the declared columns"
-    return looks_like_header([record for record in reading.records if record.complete] or reading.records)
-
-
-def _field_count(declared: DeclaredDialect, reading: _Reading) -> int:
+def _field_count(declared: DeclaredDialect, reading: Reading) -> int:
     """Fields of a record without header: what most records have; declared columns where no record tells."""
     if any(record.complete and not record.malformed for record in reading.records) or not declared.columns:
         return max(reading.n_fields, 1)

@@ -12,6 +12,8 @@ import functools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from beam_etl.encoding_guess import guess_encoding
+
 # Longest first where one begins with another.
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -29,6 +31,7 @@ _LEADING_CONTINUATION = re.compile(rb"\A[\x80-\xbf]{1,3}")
 # UTF-8 of ASCII text never holds NUL; in UTF-16 every second byte of it is NUL. Text with accents has a few less.
 _NUL_SHARE = 0.4
 _STRAY_NUL_SHARE = 0.05
+_LEAST_NUL_BYTES = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +83,8 @@ def detect_encoding(head: bytes, is_whole: bool, declared: str | None, windows: 
     """The encoding of a file.
 
     In order: what is declared; a byte order mark; the NUL pattern of UTF-16 and UTF-32; UTF-8 where more characters are
-    valid UTF-8 than bytes are not (the few others become rejects rather than mojibake); cp1252 where bytes 0x80-0x9f
-    appear and all are defined in it; ISO-8859-1.
+    valid UTF-8 than bytes are not (the few others become rejects rather than mojibake); what the text reads as, where
+    that is beyond doubt (encoding_guess); cp1252 where bytes 0x80-0x9f appear and all are defined in it; ISO-8859-1.
 
     Args:
       head: the first bytes of the file; a character may be cut at its end.
@@ -157,6 +160,18 @@ def _wide_encoding(head: bytes) -> str:
             # The top byte of UTF-32 is always NUL, the next one nearly so; of UTF-16 there is only one high byte.
             if low <= _STRAY_NUL_SHARE and high[-1] >= _NUL_SHARE and all(share > 0.95 for share in high[:-1]):
                 return f"{name}-{order}"
+    return _wide_by_line_ends(head)
+
+
+def _wide_by_line_ends(head: bytes) -> str:
+    """UTF-16 of a script without NUL bytes: those of its line ends and digits all stand in the same half of a unit."""
+    even, odd = head[::2], head[1::2]
+    for order, high, low in (("le", odd, even), ("be", even, odd)):
+        if high.count(0) < _LEAST_NUL_BYTES or low.count(0):
+            continue
+        line_ends = [place for place, byte in enumerate(low) if byte in b"\r\n" and place < len(high)]
+        if line_ends and all(high[place] == 0 for place in line_ends) and not any(byte in b"\r\n" for byte in high):
+            return f"utf-16-{order}"
     return ""
 
 
@@ -170,6 +185,10 @@ def _narrow_encoding(samples: Sequence[bytes]) -> Encoding:
         return Encoding("utf-8", 0, "valid UTF-8")
     if valid > invalid:
         return Encoding("utf-8", 0, f"mostly UTF-8: {valid} characters are valid, {invalid} bytes are not")
+    guess = guess_encoding(samples)
+    if guess is not None:
+        name, confidence = guess
+        return Encoding(canonical_encoding(name), 0, f"not UTF-8; the text reads as {name}, confidence {confidence:.2f}")
     data = b"".join(samples)
     if _C1_BYTE.search(data) and not _UNDEFINED_IN_CP1252.search(data):
         return Encoding("cp1252", 0, "not UTF-8, and bytes 0x80-0x9f appear that only cp1252 uses for text")

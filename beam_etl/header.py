@@ -10,6 +10,7 @@ from beam_etl.sample_records import SampleRecord
 # Numbers, dates and times in any notation, told from names by having digits and nothing but their usual company.
 _VALUE = re.compile(rb"\s*[-+(]?[$]?[0-9.,][-+0-9.,:/ ]*(?:[eE][-+]?[0-9]+|[TZ%)][0-9:.+Z-]*)?\s*")
 _NAME = re.compile(rb"\s*(?:[^\W\d]|[_#@$(\x80-\xff])[\w\x80-\xff .,:;/()\[\]%#$&@'?!+*<>=-]{0,127}\s*")
+_MISSING = re.compile(rb"\s*(?:|-+|\.+|\?+|n/?a|nan|null|none|missing|unknown|#n/a|\\N)\s*", re.IGNORECASE)
 _DIGIT = re.compile(rb"[0-9]")
 
 
@@ -74,6 +75,31 @@ def looks_like_header(records: Sequence[SampleRecord]) -> tuple[bool, str]:
     if any(cell in column for cell, column in zip(first, columns, strict=True)):
         return False, "no header: a cell of the first record occurs again in its column"
     return True, "header: the first record's cells are distinct names"
+
+
+def names_value_columns(first: SampleRecord, below: Sequence[SampleRecord], least: int = 1) -> bool:
+    """Whether a record without any value stands above `least` columns or more that hold only numbers or dates.
+
+    A record of data would hold a value there, or one of the usual texts for a missing one; a header or a row of units
+    holds a text in at least `least` of them.
+    """
+    if any(is_value(cell) for cell in first.cells):
+        return False
+    named = 0
+    for place, cell in enumerate(first.cells):
+        column = [record.cells[place] for record in below if place < len(record.cells) and record.cells[place]]
+        if cell.strip() and column and all(is_value(value) for value in column):
+            if _MISSING.fullmatch(cell):
+                return False
+            named += 1
+    return named >= least
+
+
+def join_names(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Names from the cells of several header rows: for each column its different texts, joined by a blank."""
+    width = max(map(len, rows))
+    columns = [[row[place].strip() for row in rows if place < len(row)] for place in range(width)]
+    return [" ".join(dict.fromkeys(filter(None, column))) for column in columns]
 
 
 def is_value(cell: bytes) -> bool:

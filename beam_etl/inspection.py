@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
 
 from beam_etl.archives import ArchiveError, SourceReadError, container_of, plain_blocks
-from beam_etl.dialect import DeclaredDialect, DetectedDialect, detect
+from beam_etl.boundaries import first_record_start
+from beam_etl.declared_dialect import DeclaredDialect
+from beam_etl.dialect import DetectedDialect, detect
 from beam_etl.encoding import detect_encoding, is_transparent
-from beam_etl.model import InspectedFile, Reject, SourceFile
+from beam_etl.model import InspectedFile, Reject, SkippedRange, SourceFile
 from beam_etl.staging import SourceChangedError, check_version, stage_plain
-from beam_etl.storage import FileStat, retry_transient, storage_for
+from beam_etl.storage import FileStat, join_path, retry_transient, storage_for
+from beam_etl.table_extent import find_footer, footer_of_lines
 
 # The head is read again, longer, only while its first record does not end in it.
 HEAD_BYTES = (256 << 10, 4 << 20)
 WINDOW_BYTES = 64 << 10
 WINDOWS = 16
+# The end of a file, where a footer is looked for, and the stretch before it in which the automaton comes to be certain.
+TAIL_BYTES = 16 << 10
+BEFORE_TAIL_BYTES = 4 << 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,11 +33,13 @@ class _PlainFile:
     Attributes:
       path, stat: where they are, and their size and version.
       high_byte: offset of the first byte that is not ASCII, -1 for none, None where nobody has looked.
+      windows: samples from all over a file whose head is pure ASCII: an accent far inside tells its encoding.
     """
 
     path: str
     stat: FileStat
     high_byte: int | None
+    windows: tuple[bytes, ...] = ()
 
 
 def inspect_file(source: SourceFile, declared: DeclaredDialect, staging_dir: str) -> InspectedFile | Reject:
@@ -61,6 +72,8 @@ def _inspect(source: SourceFile, declared: DeclaredDialect, staging_dir: str) ->
     if not found.complete:
         reason = f"the first record does not end within {HEAD_BYTES[-1] >> 20} MiB, so the columns cannot be told"
         return _reject(source, "record_too_long", f"{reason}; declare delimiter, quote and columns")
+    footer, reason = _footer(plain, found, declared)
+    skipped = (SkippedRange(footer, plain.stat.size_bytes, reason),) if footer < plain.stat.size_bytes else ()
     return InspectedFile(
         source=source,
         path=plain.path,
@@ -70,6 +83,10 @@ def _inspect(source: SourceFile, declared: DeclaredDialect, staging_dir: str) ->
         body_start=found.body_start,
         columns=found.columns,
         header_lines=found.header_lines,
+        footer_bytes=plain.stat.size_bytes - footer,
+        skipped=(*found.skipped, *skipped),
+        confidence=found.confidence,
+        evidence=(*found.evidence, *(f"skipped: {part.reason}" for part in skipped)),
     )
 
 
@@ -81,17 +98,37 @@ def _plain_file(source: SourceFile, declared: DeclaredDialect, staging_dir: str)
     if inner != "none":
         where = "holds" if source.container != "none" else "is"
         raise ArchiveError("corrupt_file", f"{where} a {inner} file, which is not unpacked here; unpack it first")
-    encoding = detect_encoding(head, len(head) < HEAD_BYTES[0], declared.encoding)
-    rewrite = None if is_transparent(encoding.name) else encoding
+    is_whole = len(head) < HEAD_BYTES[0]
+    undecided = not is_whole and declared.encoding is None and head.isascii()
+    plain = _PlainFile(source.uri, stat, None)
+    if undecided and source.container == "none":
+        plain = _with_windows(plain)
+    rewrite = _rewrite(head, is_whole, declared, plain.windows)
     if source.container == "none" and rewrite is None:
-        return _PlainFile(source.uri, stat, None), declared
+        return plain, declared
+    if rewrite is None:
+        plain = _staged(source, staging_dir, None)
+        if undecided:
+            plain = _with_windows(plain)
+            rewrite = _rewrite(head, is_whole, declared, plain.windows)
+            staging_dir = join_path(staging_dir, "rewritten")
+    if rewrite is None:
+        return plain, declared
+    return _staged(source, staging_dir, rewrite), dataclasses.replace(declared, encoding="utf-8")
+
+
+def _rewrite(head: bytes, is_whole: bool, declared: DeclaredDialect, windows: Sequence[bytes]) -> Encoding | None:
+    """The encoding that a file must be rewritten from; None where the kernels can read it."""
+    encoding = detect_encoding(head, is_whole, declared.encoding, windows)
+    return None if is_transparent(encoding.name) else encoding
+
+
+def _staged(source: SourceFile, staging_dir: str, rewrite: Encoding | None) -> _PlainFile:
     staged = stage_plain(source, staging_dir, rewrite=rewrite)
-    staged_stat = storage_for(staged.path).stat(staged.path)
-    if staged_stat is None:
+    stat = storage_for(staged.path).stat(staged.path)
+    if stat is None:
         raise FileNotFoundError(f"{staged.path} was deleted while the load was running")
-    if rewrite:
-        declared = dataclasses.replace(declared, encoding="utf-8")
-    return _PlainFile(staged.path, staged_stat, staged.high_byte), declared
+    return _PlainFile(staged.path, stat, staged.high_byte)
 
 
 def _source_head(source: SourceFile, stat: FileStat) -> bytes:
@@ -106,24 +143,43 @@ def _source_head(source: SourceFile, stat: FileStat) -> bytes:
 
 
 def _detect(plain: _PlainFile, declared: DeclaredDialect) -> DetectedDialect:
-    windows: list[bytes] = []
     for head_bytes in HEAD_BYTES:
         head = _read(plain, 0, head_bytes)
         is_whole = len(head) == plain.stat.size_bytes
-        if not windows and not is_whole and declared.encoding is None and head.isascii():
-            windows = _windows(plain)
-        found = detect(head, declared, is_whole, windows)
+        if not plain.windows and not is_whole and declared.encoding is None and head.isascii():
+            plain = _with_windows(plain)
+        found = detect(head, declared, is_whole, plain.windows)
         if found.complete or is_whole:
             break
     return found
 
 
-def _windows(plain: _PlainFile) -> list[bytes]:
-    """Samples from all over a file whose head is pure ASCII: an accent far inside tells its encoding."""
+def _footer(plain: _PlainFile, found: DetectedDialect, declared: DeclaredDialect) -> tuple[int, str]:
+    """Where the records end, and why they do not go on to the end of the file."""
+    size = plain.stat.size_bytes
+    if not found.columns or declared.footer_lines == 0:
+        return size, ""
+    start = max(found.body_start, size - BEFORE_TAIL_BYTES - TAIL_BYTES)
+    data = _read(plain, start, size - start)
+    if declared.footer_lines is not None:
+        at = start + footer_of_lines(data, declared.footer_lines)
+        return at, f"footer: {declared.footer_lines} lines, as declared"
+    certain: int | None = 0
+    if start > found.body_start:
+        certain = first_record_start(np.frombuffer(data, dtype=np.uint8), found.dialect, BEFORE_TAIL_BYTES)
+    if certain is None or len(found.columns) < 2:
+        return size, ""
+    footer = find_footer(data, found.dialect, len(found.columns), certain)
+    return (start + footer[0], footer[1]) if footer else (size, "")
+
+
+def _with_windows(plain: _PlainFile) -> _PlainFile:
     if plain.high_byte is not None:
-        return [_read(plain, plain.high_byte, WINDOW_BYTES)] if plain.high_byte >= 0 else []
-    last = max(plain.stat.size_bytes - WINDOW_BYTES, 0)
-    return [_read(plain, last * window // WINDOWS, WINDOW_BYTES) for window in range(1, WINDOWS + 1)]
+        windows = [_read(plain, plain.high_byte, WINDOW_BYTES)] if plain.high_byte >= 0 else []
+    else:
+        last = max(plain.stat.size_bytes - WINDOW_BYTES, 0)
+        windows = [_read(plain, last * window // WINDOWS, WINDOW_BYTES) for window in range(1, WINDOWS + 1)]
+    return dataclasses.replace(plain, windows=tuple(windows))
 
 
 def _read(plain: _PlainFile, start: int, size_bytes: int) -> bytes:

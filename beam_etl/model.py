@@ -16,7 +16,7 @@ class Dialect:
 
     Attributes:
       encoding: Python codec name of the plain bytes: "utf-8", "iso-8859-1" or another one-byte, ASCII-transparent codec.
-      delimiter: one ASCII character.
+      delimiter: one ASCII character, control characters included.
       quote: one ASCII character, or "" where quoting has no meaning.
       escape: how a quote stands inside a quoted field: twice, after a backslash, or never.
       line_end: "lf" (LF or CRLF), "cr" (CR alone), "any" (LF, CRLF and lone CR all end a record).
@@ -55,6 +55,15 @@ class SourceFile:
 
 
 @dataclasses.dataclass(frozen=True)
+class SkippedRange:
+    """Bytes [start, end) of a file that hold no record, and why: "byte order mark", "preamble", "header", ..."""
+
+    start: int
+    end: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
 class InspectedFile:
     """A source file whose writing is known and whose plain bytes can be read at `path`.
 
@@ -64,9 +73,13 @@ class InspectedFile:
       path_bytes: size of the object at path.
       path_version: version of the object at path, checked again when a chunk is read.
       dialect: how it is written.
-      body_start: offset of the first record's first byte in path; [0, body_start) is BOM and header.
+      body_start: offset of the first record's first byte in path.
       columns: one name per field, from the header, from the configuration, or generated (column_1, ...).
       header_lines: physical lines before body_start.
+      footer_bytes: bytes behind the last record that hold none.
+      skipped: in order; they tile [0, body_start) and [body_end, path_bytes).
+      confidence: of the dialect, 0 to 1.
+      evidence: of the dialect, sentences for a person.
     """
 
     source: SourceFile
@@ -77,6 +90,15 @@ class InspectedFile:
     body_start: int
     columns: tuple[str, ...]
     header_lines: int = 0
+    footer_bytes: int = 0
+    skipped: tuple[SkippedRange, ...] = ()
+    confidence: float = 1.0
+    evidence: tuple[str, ...] = ()
+
+    @property
+    def body_end(self) -> int:
+        """Where the records end; they are in [body_start, body_end)."""
+        return self.path_bytes - self.footer_bytes
 
 
 @dataclasses.dataclass(frozen=True)

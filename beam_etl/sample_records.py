@@ -2,7 +2,7 @@
 
 The records are those of the automaton: a quote opens a quoted field only where a field starts; text between a closing
 quote and the next delimiter makes the record malformed and the field goes on; a line end at a record's start is a blank
-line. This reader is written for few records and many dialects, where compiled kernels would cost more than they save.
+line, a comment character there makes the line a comment. This reader is written for few records and many dialects, where compiled kernels would cost more than they save.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class SampleRecord:
     """One record.
 
     Attributes:
+      start: offset of its first byte.
       end: offset just behind its line end.
       cells: the fields without quotes around them, escapes as written.
       quoted: which of them were quoted.
@@ -30,6 +31,7 @@ class SampleRecord:
       complete: it ends within the sample: by a line end, or where the file ends.
     """
 
+    start: int
     end: int
     cells: tuple[bytes, ...]
     quoted: tuple[bool, ...]
@@ -48,7 +50,7 @@ class _Patterns:
 
 
 def split_sample(data: bytes, dialect: Dialect, is_whole: bool, start: int = 0) -> Iterator[SampleRecord]:
-    """The records of data from `start` on, blank lines left out.
+    """The records of data from `start` on, blank lines and comments left out.
 
     Args:
       data: the first bytes of a file.
@@ -57,7 +59,7 @@ def split_sample(data: bytes, dialect: Dialect, is_whole: bool, start: int = 0) 
     if not is_whole and data.endswith(b"\r"):
         data = data[:-1]  # half of a line end, perhaps
     patterns = _patterns(dialect)
-    delimiter, quote = dialect.delimiter.encode(), dialect.quote.encode()
+    delimiter, quote, comment = dialect.delimiter.encode(), dialect.quote.encode(), dialect.comment.encode()
     position = start
     while True:
         position = _match_end(patterns.blank, data, position)
@@ -65,12 +67,15 @@ def split_sample(data: bytes, dialect: Dialect, is_whole: bool, start: int = 0) 
             return
         end = patterns.line_end.search(data, position)
         stop, behind = end.span() if end else (len(data), len(data))
+        if comment and data.startswith(comment, position):
+            position = behind
+            continue
         line = data[position:stop]
         if (quote and quote in line) or dialect.escape == "backslash":
             record = _split_fields(data, position, patterns, dialect, is_whole)
         else:
             cells = tuple(line.split(delimiter))
-            record = SampleRecord(behind, cells, (False,) * len(cells), False, end is not None or is_whole)
+            record = SampleRecord(position, behind, cells, (False,) * len(cells), False, end is not None or is_whole)
         yield record
         position = record.end
 
@@ -111,6 +116,7 @@ def _patterns(dialect: Dialect) -> _Patterns:
 
 def _split_fields(data: bytes, position: int, patterns: _Patterns, dialect: Dialect, is_whole: bool) -> SampleRecord:
     """One record that starts at position, field by field."""
+    start = position
     quote = dialect.quote.encode()
     cells: list[bytes] = []
     quoted: list[bool] = []
@@ -129,7 +135,8 @@ def _split_fields(data: bytes, position: int, patterns: _Patterns, dialect: Dial
         quoted.append(is_quoted)
         if after is None or after.lastgroup != "delimiter":
             complete = is_whole or (after is not None and after.lastgroup == "line_end")
-            return SampleRecord(after.end() if after else len(data), tuple(cells), tuple(quoted), malformed, complete)
+            end = after.end() if after else len(data)
+            return SampleRecord(start, end, tuple(cells), tuple(quoted), malformed, complete)
         position = after.end()
 
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from beam_etl.model import Chunk, Dialect, InspectedFile, Reject, SourceFile, Span
+from beam_etl.model import Chunk, Dialect, InspectedFile, Reject, SkippedRange, SourceFile, Span
 from beam_etl.parquet_staging import safe_name
 from beam_etl.plan import load_directory
 from beam_etl.rejects import reject_to_json
@@ -89,5 +89,7 @@ def _inspected(values: Mapping[str, Any]) -> InspectedFile:
             "source": SourceFile(**values["source"]),
             "dialect": Dialect(**values["dialect"]),
             "columns": tuple(values["columns"]),
+            "skipped": tuple(SkippedRange(**skipped) for skipped in values["skipped"]),
+            "evidence": tuple(values["evidence"]),
         }
     )

@@ -29,4 +29,4 @@ def inspected_file(
 
 def whole_chunk(file: InspectedFile) -> Chunk:
     """One chunk of one span: the body of the file."""
-    return Chunk(file.source.table, "000000-00000000000000", (Span(file, file.body_start, file.path_bytes),))
+    return Chunk(file.source.table, "000000-00000000000000", (Span(file, file.body_start, file.body_end),))

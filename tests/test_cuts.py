@@ -62,6 +62,12 @@ def test_spans_tile_the_body_at_true_record_starts(tmp_path_factory, data, range
     assert {span.start for span in spans} <= set(record_starts(data))
 
 
+def test_a_record_longer_than_a_range_is_not_taken_for_a_start_in_the_next_one(tmp_path):
+    data = b',"x\ny""\r\n",word,word\n"\n"'
+    spans = spans_of(inspected_file(tmp_path / "a.csv", data, ("a", "b")), 1)
+    assert [(span.start, span.end) for span in spans] == [(0, 21), (21, 24)]
+
+
 def test_a_file_without_quotes_is_cut_although_states_never_merge(tmp_path):
     file = inspected_file(tmp_path / "a.csv", b"12,34\n" * 200, ("a", "b"))
     spans = spans_of(file, 60)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_etl.dialect import DeclaredDialect, detect
+from beam_etl.declared_dialect import DeclaredDialect
+from beam_etl.dialect import detect
 from beam_etl.model import Dialect
 
 NOTHING = DeclaredDialect()

@@ -7,10 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beam_etl import inspection
-from beam_etl.dialect import DeclaredDialect
+from beam_etl.declared_dialect import DeclaredDialect
 from beam_etl.discovery import discover
 from beam_etl.inspection import HEAD_BYTES, inspect_file
-from beam_etl.model import Dialect, InspectedFile, Reject
+from beam_etl.model import Dialect, InspectedFile, Reject, SkippedRange
 from beam_etl.storage import LocalStorage, storage_for
 from tests.awkward_archives import PACK, encrypted_zip, source_file, zip_of, zip_with_wrong_crc
 from tests.gcs_front import BUCKET, serve_gcs
@@ -53,6 +53,12 @@ def test_a_plain_file_is_read_where_it_is(tmp_path):
         body_start=8,
         columns=("id", "name"),
         header_lines=1,
+        skipped=(SkippedRange(0, 8, "header"),),
+        evidence=(
+            "utf-8: only ASCII bytes found",
+            "delimiter ',' detected, quote '\"', escape doubled, line end lf: 3 records sampled, most with 2 fields",
+            "header: a column of numbers or dates has a name above it",
+        ),
     )
     assert not (tmp_path / "staged").exists()
 

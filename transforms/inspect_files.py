@@ -10,7 +10,7 @@ from typing import NamedTuple
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from beam_etl.dialect import DeclaredDialect
+from beam_etl.declared_dialect import DeclaredDialect
 from beam_etl.inspection import inspect_file
 from beam_etl.model import InspectedFile, Reject, SourceFile
 from beam_etl.table_plan import FileOutcome
