@@ -31,6 +31,14 @@ class DialectConfig(_Strict):
         None, description="How a quote stands inside a quoted field."
     )
     header: bool | None = pydantic.Field(None, description="Whether the first record names the columns.")
+    line_end: Literal["lf", "cr", "any"] | None = pydantic.Field(
+        None, description="lf (LF or CRLF), cr (CR alone) or any (LF, CRLF and CR)."
+    )
+    comment: str | None = pydantic.Field(
+        None, description='One character that makes a line a comment, or "" for none.', max_length=1
+    )
+    skip_lines: int | None = pydantic.Field(None, description="Lines before the header.", ge=0)
+    footer_lines: int | None = pydantic.Field(None, description="Lines behind the last record.", ge=0)
 
     @pydantic.field_validator("encoding")
     @classmethod

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Sequence
 from typing import Any
 
+from beam_etl.model import InspectedFile
 from beam_etl.parquet_staging import safe_name
 from beam_etl.plan import LoadPlan, load_directory, read_plan, read_report
 from beam_etl.publication import PublishedTable
 from beam_etl.reject_files import rejects_directory
 from beam_etl.storage import join_path, storage_for
+from beam_etl.table_plan import TablePlan, read_table_plan
 
+# Of a table of many files the first ones show how the others are written, most likely.
+MOST_DIALECTS = 20
 LOST_TABLE = "the table never came to its end in the graph; run the same command again to resume the load"
 
 
@@ -47,6 +52,7 @@ def write_report(output: str, load_id: str, tables: Sequence[PublishedTable], st
 
 def _entry(output: str, load_id: str, table: PublishedTable, seconds: float) -> dict[str, Any]:
     books = table.books
+    table_plan = read_table_plan(output, load_id, books.table)
     return {
         "records_in": books.records_in,
         "rows": books.rows,
@@ -72,6 +78,24 @@ def _entry(output: str, load_id: str, table: PublishedTable, seconds: float) -> 
         "rejects_directory": rejects_directory(output, load_id, books.table)
         if books.rejects or books.rejected_files
         else "",
+        "dialects": [_dialect(file) for file in _first_files(table_plan)] if table_plan else [],
+    }
+
+
+def _first_files(table_plan: TablePlan) -> list[InspectedFile]:
+    return [table_plan.inspected[file_id] for file_id in sorted(table_plan.inspected)[:MOST_DIALECTS]]
+
+
+def _dialect(file: InspectedFile) -> dict[str, Any]:
+    """How a file is written, how sure that is and why, and what of it holds no record."""
+    return {
+        "file": file.source.uri,
+        "member": file.source.member,
+        **dataclasses.asdict(file.dialect),
+        "columns": len(file.columns),
+        "confidence": file.confidence,
+        "evidence": list(file.evidence),
+        "skipped": [dataclasses.asdict(part) for part in file.skipped],
     }
 
 
@@ -92,4 +116,5 @@ def _lost_entry(plan: LoadPlan, table: str) -> dict[str, Any]:
         "parquet": "",
         "manifest": "",
         "rejects_directory": "",
+        "dialects": [],
     }

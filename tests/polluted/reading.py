@@ -110,30 +110,44 @@ def same_number(cell: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
+class Match:
+    """Precision and recall of one multiset against another."""
+
+    precision: float
+    recall: float
+
+    @property
+    def f1(self) -> float:
+        total = self.precision + self.recall
+        return 2 * self.precision * self.recall / total if total else 0.0
+
+
+@dataclasses.dataclass(frozen=True)
 class Verdict:
     """How a reading compares with the truth.
 
     Attributes:
-      header, records, cells: F1 of the columns' names, of whole records, and of single cells; 0 to 1.
+      header, records, cells: match of the columns' names, of whole records, and of single cells.
       wrong_rows: records that were landed and are none of the truth's.
       lost_rows: records of the truth that were neither landed nor refused.
+      rejects: records that were refused aloud.
     """
 
-    header: float
-    records: float
-    cells: float
+    header: Match
+    records: Match
+    cells: Match
     wrong_rows: int
     lost_rows: int
     rejects: int
 
     @property
     def exact(self) -> bool:
-        return self.header == self.records == 1 and not self.rejects
+        return self.header.f1 == self.records.f1 == 1 and not self.rejects
 
     @property
     def silent_damage(self) -> bool:
         """Wrong or lost records, or wrong names, with nothing said."""
-        return self.wrong_rows > 0 or self.lost_rows > 0 or self.header < 1
+        return self.wrong_rows > 0 or self.lost_rows > 0 or self.header.f1 < 1
 
 
 def judge(file: PollutedFile, reading: Reading) -> Verdict:
@@ -143,9 +157,9 @@ def judge(file: PollutedFile, reading: Reading) -> Verdict:
     both = (rows & truth).total()
     missing = truth.total() - both
     return Verdict(
-        header=1.0 if file.header is None else _f1(Counter(file.header), Counter(names)),
-        records=_f1(truth, rows),
-        cells=_f1(_cell_counts(truth.elements()), _cell_counts(rows.elements())),
+        header=Match(1.0, 1.0) if file.header is None else _match(Counter(file.header), Counter(map(str.strip, names))),
+        records=_match(truth, rows),
+        cells=_match(_cell_counts(truth.elements()), _cell_counts(rows.elements())),
         wrong_rows=rows.total() - both,
         lost_rows=max(0, missing - reading.rejects),
         rejects=reading.rejects,
@@ -165,7 +179,9 @@ def _cell_counts(rows: Iterable[Row]) -> Counter[tuple[int, str]]:
     return Counter((column, cell) for row in rows for column, cell in enumerate(row))
 
 
-def _f1(truth: Counter[Any], found: Counter[Any]) -> float:
+def _match(truth: Counter[Any], found: Counter[Any]) -> Match:
     both = (truth & found).total()
-    total = truth.total() + found.total()
-    return 2 * both / total if total else 1.0
+    return Match(
+        both / found.total() if found else float(not truth),
+        both / truth.total() if truth else float(not found),
+    )
