@@ -20,6 +20,8 @@ from beam_etl.table_extent import find_start, lines_at_start
 
 # Spreadsheets write this line to tell each other the delimiter.
 _SEP_LINE = re.compile(rb'"?sep=(?P<delimiter>[\x01-\x09\x0b\x0c\x0e-\x7f])"?(?:\r\n|\n|\r)', re.IGNORECASE)
+# Two lines or more that begin with # and a blank are prose, whatever delimiters are in it.
+_COMMENT_BLOCK = re.compile(rb"(?:#+(?:[ \t][^\r\n]*)?(?:\r\n|\n|\r)){2,}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +76,10 @@ def detect(head: bytes, declared: DeclaredDialect, is_whole: bool, windows: Sequ
         start, reason = lines_at_start(head, start, declared.skip_lines), f"{declared.skip_lines} lines, as declared"
     elif declared.skip_lines is None and (line := _SEP_LINE.match(head, start)):
         start, declared, reason = _obey(line, declared, start)
+    if declared.skip_lines is None and declared.comment is None and "#" not in (declared.delimiter, declared.quote):
+        comments = _COMMENT_BLOCK.match(head, start)
+        if comments and not head.startswith(b"#", comments.end()):
+            start, reason = comments.end(), "comments"
     reading = best_reading(head, declared, is_whole, encoding, start)
     found = _describe(head, declared, is_whole, encoding, reading, start, reason)
     return dataclasses.replace(found, transcode_from=transcode_from)

@@ -18,6 +18,7 @@ from beam_etl.sample_records import SampleRecord, split_sample
 _MOST_FOOTER_LINES = 8
 _LEAST_ROWS = 2
 _COMMENT_LINE = re.compile(rb"\s*(?:#|%|//|--)")
+_PROSE_COMMENT = re.compile(rb"#+\s+\S+\s")
 _LETTER = re.compile(rb"[A-Za-z\x80-\xff]")
 _WORDS = re.compile(rb"\S+\s+\S")
 _CLOSING_LINE = re.compile(
@@ -53,7 +54,8 @@ def find_start(
     """Where the table starts, and which of its first records are header.
 
     - Lines before the first record of full width are skipped if that one is a header and each of them has one filled cell
-      at most, or any number where the header stands above numbers or dates; and if each of them is a comment.
+      at most, or any number where the header stands above numbers or dates; and if each of them is a comment; a first
+      line of prose behind a # is skipped before a header even where it has as many fields.
     - Two records are header where the second, too, holds no value, but texts above two columns or more of nothing but
       numbers and dates: the names' second row, or units.
 
@@ -75,7 +77,9 @@ def find_start(
         return _find_declared(records, full, comments, declared, texts)
     start = _judge(records, full, n_fields)
     if full == 0:
-        return start
+        prose = len(records) > 1 and bool(_PROSE_COMMENT.match(records[0].cells[0]))
+        below = _judge(records, 1, n_fields) if prose else start
+        return below if below.header_rows else start
     strong = start.header_rows == 2 or names_value_columns(records[full], _rows(records[full + 1 :], n_fields))
     if start.header_rows and (strong or all(_filled(record) <= 1 for record in records[:full])):
         return start

@@ -366,6 +366,8 @@ def _around(rng: random.Random, seed: int) -> Iterator[PollutedFile]:
             "preamble with separators": f"Report{delimiter}{delimiter}{delimiter}{delimiter}{delimiter}{delimiter}\n",
             "preamble of names and values": f"Author{delimiter}Anna Berg\nDate{delimiter}2024-05-01\n\n",
             "comments before the header": "# customers\n# all of them\n",
+            "comment with separators": "# all customers" + delimiter * 6 + "\n",
+            "licence in comments": f"# Licensed to you{delimiter} as it is\n#\n# see the file{delimiter} or ask\n",
             "sep line": f"sep={delimiter}\n",
         }.items():
             yield dataclasses.replace(
