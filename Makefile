@@ -6,7 +6,7 @@ DEMO ?= demo
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow test-cluster lint format coverage bench clean
+.PHONY: help env demo test test-slow test-cluster lint format coverage bench bench-csv clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ coverage: $(VENV)/.ready ## Measure the coverage of the test suite
 bench: $(VENV)/.ready ## Compare speed and memory with other engines, in one run
 	$(BIN)/python -m pip install --quiet -r benchmarks/requirements.txt
 	$(BIN)/python benchmarks/run.py
+
+bench-csv: $(VENV)/.ready ## Score readers of polluted files, this one among them
+	$(BIN)/python -m pip install --quiet -r benchmarks/requirements-csv.txt
+	$(BIN)/python benchmarks/polluted.py
 
 clean: ## Remove what demo, tests and benchmarks left behind
 	rm -rf $(DEMO) benchmarks/data .pytest_cache .hypothesis .mypy_cache .ruff_cache build dist *.egg-info

@@ -188,7 +188,9 @@ def _narrow_encoding(samples: Sequence[bytes]) -> Encoding:
     guess = guess_encoding(samples)
     if guess is not None:
         name, confidence = guess
-        return Encoding(canonical_encoding(name), 0, f"not UTF-8; the text reads as {name}, confidence {confidence:.2f}")
+        return Encoding(
+            canonical_encoding(name), 0, f"not UTF-8; the text reads as {name}, confidence {confidence:.2f}"
+        )
     data = b"".join(samples)
     if _C1_BYTE.search(data) and not _UNDEFINED_IN_CP1252.search(data):
         return Encoding("cp1252", 0, "not UTF-8, and bytes 0x80-0x9f appear that only cp1252 uses for text")

@@ -22,7 +22,17 @@ _LEAST_CONFIDENCE = 0.09
 # How much better than Western European another alphabet of accents must fit.
 _LATIN_MARGIN = 1.25
 _MULTI_BYTE = ("cp932", "euc_jp", "gb18030", "cp949", "big5")
-_OTHER_LATIN = ("cp1250", "iso8859-2", "cp1254", "iso8859-9", "cp1257", "iso8859-13", "iso8859-4", "iso8859-16", "cp1258")
+_OTHER_LATIN = (
+    "cp1250",
+    "iso8859-2",
+    "cp1254",
+    "iso8859-9",
+    "cp1257",
+    "iso8859-13",
+    "iso8859-4",
+    "iso8859-16",
+    "cp1258",
+)
 _WESTERN = ("cp1252", "iso8859-1", "iso8859-15")
 _OTHER_SCRIPTS = (
     *("cp1251", "koi8-r", "koi8-u", "iso8859-5", "cp866", "cp1253", "iso8859-7", "cp1255", "iso8859-8"),

@@ -12,7 +12,7 @@ from beam_etl.boundaries import first_record_start
 from beam_etl.declared_dialect import DeclaredDialect
 from beam_etl.dialect import DetectedDialect, detect
 from beam_etl.encoding import detect_encoding, is_transparent
-from beam_etl.model import InspectedFile, Reject, SkippedRange, SourceFile
+from beam_etl.model import Dialect, InspectedFile, Reject, SkippedRange, SourceFile
 from beam_etl.staging import SourceChangedError, check_version, stage_plain
 from beam_etl.storage import FileStat, join_path, retry_transient, storage_for
 from beam_etl.table_extent import find_footer, footer_of_lines
@@ -164,13 +164,24 @@ def _footer(plain: _PlainFile, found: DetectedDialect, declared: DeclaredDialect
     if declared.footer_lines is not None:
         at = start + footer_of_lines(data, declared.footer_lines)
         return at, f"footer: {declared.footer_lines} lines, as declared"
-    certain: int | None = 0
-    if start > found.body_start:
-        certain = first_record_start(np.frombuffer(data, dtype=np.uint8), found.dialect, BEFORE_TAIL_BYTES)
+    certain = 0 if start == found.body_start else _record_start(data, found.dialect)
     if certain is None or len(found.columns) < 2:
         return size, ""
     footer = find_footer(data, found.dialect, len(found.columns), certain)
     return (start + footer[0], footer[1]) if footer else (size, "")
+
+
+def _record_start(tail: bytes, dialect: Dialect) -> int | None:
+    """Offset in the tail of a file at which a record starts, None where that is not certain.
+
+    Without a quote in it, the tail is either plain lines or the inside of a quoted field that is never closed. Then the
+    record is rejected wherever the body ends, so plain lines are assumed.
+    """
+    certain = first_record_start(np.frombuffer(tail, dtype=np.uint8), dialect, BEFORE_TAIL_BYTES)
+    if certain is None and dialect.quote.encode() not in tail and dialect.escape != "backslash":
+        line_end = tail.find(b"\r" if dialect.line_end == "cr" else b"\n", BEFORE_TAIL_BYTES)
+        certain = line_end + 1 if line_end >= 0 else None
+    return certain
 
 
 def _with_windows(plain: _PlainFile) -> _PlainFile:

@@ -131,7 +131,11 @@ def read_pandas(path: Path, given: GivenDialect | None) -> Reading:
             quoting=csv.QUOTE_MINIMAL if given.quote else csv.QUOTE_NONE,
             doublequote=given.escape == "doubled",
             escapechar="\\" if given.escape == "backslash" else None,
-            header=None if given.header_lines == 0 else list(range(given.header_lines)) if given.header_lines > 1 else 0,
+            header=None
+            if given.header_lines == 0
+            else list(range(given.header_lines))
+            if given.header_lines > 1
+            else 0,
             skiprows=given.skip_lines,
             skipfooter=given.footer_lines,
             comment=given.comment or None,
@@ -150,7 +154,9 @@ def read_clevercsv(path: Path, given: GivenDialect | None) -> Reading:
         sample = path.read_bytes().decode("utf-8", "replace")
         has_header = bool(rows) and clevercsv.Sniffer().has_header(sample)
     else:
-        dialect = clevercsv.dialect.SimpleDialect(given.delimiter, given.quote, "\\" if given.escape == "backslash" else "")
+        dialect = clevercsv.dialect.SimpleDialect(
+            given.delimiter, given.quote, "\\" if given.escape == "backslash" else ""
+        )
         lines = path.read_bytes().decode(given.encoding).splitlines(keepends=True)[given.skip_lines :]
         stream = io.StringIO("".join(lines), newline="")
         rows, has_header = list(clevercsv.reader(stream, dialect=dialect)), given.header_lines > 0
@@ -210,7 +216,9 @@ def _score(verdict: Verdict | None) -> float:
     return 1.0 + sum(match.precision + match.recall + match.f1 for match in matches)
 
 
-def _try(read: Callable[[Path, GivenDialect | None], Reading], path: Path, given: GivenDialect | None) -> Reading | None:
+def _try(
+    read: Callable[[Path, GivenDialect | None], Reading], path: Path, given: GivenDialect | None
+) -> Reading | None:
     """The reading, or None where the reader fails or needs too long."""
 
     def give_up(*_: object) -> None:

@@ -16,7 +16,7 @@ from beam_etl.model import Dialect, InspectedFile, SourceFile, Span
 from beam_etl.schema import STRING, ColumnSchema, TableSchema
 
 # Line ends inside cells, quotes, delimiters, blanks at the edges, accents, digits; no NUL, which PostgreSQL has no text for.
-_CELL = st.text(alphabet='ab,;"\n\r\t 0é漢\\.\'', max_size=8)
+_CELL = st.text(alphabet="ab,;\"\n\r\t 0é漢\\.'", max_size=8)
 
 
 def _tables(cells=_CELL, most_rows=12):
@@ -65,7 +65,7 @@ def test_the_csv_module(rows, delimiter, line_end, minimal):
 
 
 # Not with CRLF: there DuckDB 2.0 loses a file of one record of empty cells, and refuses several of them.
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(rows=_tables(), delimiter=st.sampled_from([",", ";", "\t", "|"]))
 def test_duckdb_in_strict_mode(tmp_path_factory, rows, delimiter):
     data = _written(rows, delimiter, "\n")

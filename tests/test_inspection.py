@@ -18,6 +18,7 @@ from tests.privileges import forbidden_file, without_privileges
 
 NOTHING = DeclaredDialect()
 TEXT = b"id,name\n1,anna\n2,bob\n"
+ENDED = TEXT + b"End of report\n"
 REGISTRY = '"33683111";"SERVIÇO; FEDERAL\nSERPRO";"1061004829,23"\n"00000000";"JOÃO";"0,00"\n'.encode("iso-8859-1")
 
 
@@ -150,6 +151,42 @@ def test_a_first_record_without_end(inspect, monkeypatch):
     assert inspect(",".join(names).encode()).columns == tuple(names)
 
 
+@pytest.mark.parametrize("container", ["none", "gzip"])
+@pytest.mark.parametrize("rows", [b"1,anna,2.50\n", b'"1","an""na, x","2.50"\n'])
+def test_a_footer_far_behind_the_head(inspect, container, rows):
+    body, footer = rows * 60_000, b"Total,,150000.00\n\nSource: the registry\n"
+    data = b"Report of May\nid,name,sum\n" + body + footer
+    found = inspect(PACK["gzip"](data) if container == "gzip" else data, container)
+    assert _content(found)[found.body_start : found.body_end] == body
+    assert [(part.reason, part.end - part.start) for part in found.skipped] == [
+        ("preamble", 14),
+        ("header", 12),
+        ("footer: row of totals and notes behind the table", len(footer)),
+    ]
+
+
+def test_declared_lines_before_and_behind_the_table(inspect):
+    data = b"x,y\n\nid,name\n1,anna\n2,bob\nz,z\n\n"
+    found = inspect(data, declared=DeclaredDialect(skip_lines=2, footer_lines=2))
+    assert data[found.body_start : found.body_end] == b"1,anna\n2,bob\n"
+    assert inspect(ENDED, declared=DeclaredDialect(footer_lines=0)).body_end == len(ENDED)
+    assert inspect(ENDED).body_end == len(TEXT)
+
+
+@pytest.mark.parametrize("container", ["none", "gzip"])
+def test_japanese_far_behind_an_ascii_head(inspect, container):
+    rows = b"1,anna\n" * 60_000
+    kana = "2,東京都新宿区のビル\n3,カタカナです\n" * 20_000
+    found = inspect(
+        PACK[container](b"id,name\n" + rows + kana.encode("cp932"))
+        if container == "gzip"
+        else (b"id,name\n" + rows + kana.encode("cp932")),
+        container,
+    )
+    assert found.dialect.encoding == "utf-8"
+    assert _body(found) == rows + kana.encode()
+
+
 def test_an_archive_on_an_object_store_is_found_and_staged_there(monkeypatch):
     with serve_gcs() as (host, _):
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", host)
@@ -267,7 +304,7 @@ def test_any_bytes_are_inspected_or_rejected(inspect, data, container):
     found = inspect(data, container)
     if isinstance(found, InspectedFile):
         assert container == "none"
-        assert 0 <= found.body_start <= found.path_bytes
+        assert 0 <= found.body_start <= found.body_end <= found.path_bytes
     else:
         assert found.code == "corrupt_file"
 

@@ -314,7 +314,9 @@ def _separators(rng: random.Random, seed: int) -> Iterator[PollutedFile]:
             yield dataclasses.replace(base, kind=f"{kind}, delimiter {delimiter!r}", data=data, damaged=1)
         first = [delimiter.join([*_cells(rows[0], given), "x"]) + "\n"]
         data = (written([_NAMES], given) + "".join(first) + written(rows[1:], given)).encode()
-        yield dataclasses.replace(base, kind=f"more cells in the first row, delimiter {delimiter!r}", data=data, damaged=1)
+        yield dataclasses.replace(
+            base, kind=f"more cells in the first row, delimiter {delimiter!r}", data=data, damaged=1
+        )
         shorter = [(*row[:6],) for row in rows]
         ragged = written([_NAMES[:6]], given) + written(shorter, given).replace("\n", delimiter + "\n")
         data = ragged.encode()
