@@ -40,6 +40,7 @@ class DetectedDialect:
       transcode_from: the encoding that the file must be rewritten from, None where the kernels can read it.
       complete: the head was long enough to hold the first record; if not, columns and body_start mean nothing.
       skipped: what is before body_start, in order, without gaps.
+      doubtful_header_lines: physical lines of a header that could just as well be a record, 0 where there is no doubt.
     """
 
     dialect: Dialect
@@ -52,6 +53,7 @@ class DetectedDialect:
     transcode_from: str | None = None
     complete: bool = True
     skipped: tuple[SkippedRange, ...] = ()
+    doubtful_header_lines: int = 0
 
 
 def detect(head: bytes, declared: DeclaredDialect, is_whole: bool, windows: Sequence[bytes] = ()) -> DetectedDialect:
@@ -140,6 +142,7 @@ def _describe(
         evidence=(*said, _dialect_evidence(declared, reading), table.evidence),
         complete=first.complete or (not table.header_rows and bool(declared.columns)),
         skipped=_tiles((*marks, (before, "preamble"), (body_start, "header"))),
+        doubtful_header_lines=_count_lines(head[before:body_start], dialect.line_end) if table.doubtful else 0,
     )
 
 

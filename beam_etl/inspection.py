@@ -85,6 +85,7 @@ def _inspect(source: SourceFile, declared: DeclaredDialect, staging_dir: str) ->
         header_lines=found.header_lines,
         footer_bytes=plain.stat.size_bytes - footer,
         skipped=(*found.skipped, *skipped),
+        doubtful_header_lines=found.doubtful_header_lines,
         confidence=found.confidence,
         evidence=(*found.evidence, *(f"skipped: {part.reason}" for part in skipped)),
     )

@@ -78,6 +78,7 @@ class InspectedFile:
       header_lines: physical lines before body_start.
       footer_bytes: bytes behind the last record that hold none.
       skipped: in order; they tile [0, body_start) and [body_end, path_bytes).
+      doubtful_header_lines: physical lines of a header that could just as well be a record; 0 where there is no doubt.
       confidence: of the dialect, 0 to 1.
       evidence: of the dialect, sentences for a person.
     """
@@ -92,6 +93,7 @@ class InspectedFile:
     header_lines: int = 0
     footer_bytes: int = 0
     skipped: tuple[SkippedRange, ...] = ()
+    doubtful_header_lines: int = 0
     confidence: float = 1.0
     evidence: tuple[str, ...] = ()
 

@@ -38,11 +38,13 @@ class TableStart:
       first: position of its first record, header rows included.
       header_rows: how many of its records name the columns.
       evidence: one sentence for a person.
+      doubtful: the header is text above text, and could be a record.
     """
 
     first: int
     header_rows: int
     evidence: str
+    doubtful: bool = False
 
 
 def find_start(
@@ -159,7 +161,8 @@ def _judge(records: Sequence[SampleRecord], first: int, n_fields: int) -> TableS
         if no_values and len(top.cells) == n_fields and names_value_columns(below[0], below[1:], least=2):
             return TableStart(first, 2, "header of two rows: both stand above columns of numbers or dates")
     header, evidence = looks_like_header([top, *below])
-    return TableStart(first, int(header), evidence)
+    doubtful = header and bool(below) and not first and not names_value_columns(top, below)
+    return TableStart(first, int(header), evidence, doubtful)
 
 
 def _find_declared(

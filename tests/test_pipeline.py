@@ -32,7 +32,8 @@ LABELS = """
     FirstAttempt/KeepTables FirstAttempt/WriteParquet
     InferSchemas InferSchemas/ChooseTypes InferSchemas/JoinEvidence InferSchemas/MergeEvidence InferSchemas/SampleChunk
     InferSchemas/SpreadSamples
-    InspectFiles InspectFiles/InspectFile
+    InspectFiles InspectFiles/GroupFilesByTable InspectFiles/InspectFile InspectFiles/KeyFileByTable
+    InspectFiles/UniteHeaders
     JoinOutcomes JoinRecords NameTables
     PlanChunks PlanChunks/GroupByTable PlanChunks/KeyByTable PlanChunks/PlanTable
     PrepareStaging PrepareStaging/CreateStaging PrepareStaging/SpreadSchemas

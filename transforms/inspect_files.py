@@ -1,10 +1,12 @@
 """InspectFiles: SourceFile -> InspectedFile, or the file's reject.
 
+What one file leaves in doubt about its header is decided among all files of its table.
+
 Staged copies have deterministic names and appear whole or not at all, so a retry finds or makes the same bytes.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -13,6 +15,7 @@ from apache_beam.metrics import Metrics
 from beam_etl.declared_dialect import DeclaredDialect
 from beam_etl.inspection import inspect_file
 from beam_etl.model import InspectedFile, Reject, SourceFile
+from beam_etl.table_headers import unite_headers
 from beam_etl.table_plan import FileOutcome
 
 
@@ -40,7 +43,13 @@ class InspectFiles(beam.PTransform):
         outputs = files | "InspectFile" >> beam.ParDo(
             _InspectFileFn(dict(self.declared), self.staging_directory)
         ).with_outputs(_InspectFileFn.REJECTED, main="inspected")
-        return InspectFilesOutputs(outputs.inspected, outputs[_InspectFileFn.REJECTED])
+        united = (
+            outputs.inspected
+            | "KeyFileByTable" >> beam.ParDo(_KeyFileByTableFn())
+            | "GroupFilesByTable" >> beam.GroupByKey()
+            | "UniteHeaders" >> beam.ParDo(_UniteHeadersFn())
+        )
+        return InspectFilesOutputs(united, outputs[_InspectFileFn.REJECTED])
 
 
 @beam.typehints.with_output_types(InspectedFile, rejected=FileOutcome)
@@ -62,3 +71,13 @@ class _InspectFileFn(beam.DoFn):
         else:
             self._inspected_files.inc()
             yield outcome
+
+
+class _KeyFileByTableFn(beam.DoFn):
+    def process(self, file: InspectedFile) -> Iterator[tuple[str, InspectedFile]]:
+        yield file.source.table, file
+
+
+class _UniteHeadersFn(beam.DoFn):
+    def process(self, element: tuple[str, Iterable[InspectedFile]]) -> Iterator[InspectedFile]:
+        yield from unite_headers(element[1])

@@ -16,6 +16,8 @@ from transforms.balance_books import _BalanceTableFn
 SHUFFLES = [
     "SpreadFiles",
     "InspectFile",
+    "GroupFilesByTable",
+    "UniteHeaders",
     "SpreadRanges",
     "GroupByFile",
     "JoinFiles",
