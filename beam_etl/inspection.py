@@ -11,7 +11,7 @@ from beam_etl.archives import ArchiveError, SourceReadError, container_of, plain
 from beam_etl.boundaries import first_record_start
 from beam_etl.declared_dialect import DeclaredDialect
 from beam_etl.dialect import DetectedDialect, detect
-from beam_etl.encoding import detect_encoding, is_transparent
+from beam_etl.encoding import Encoding, detect_encoding, is_transparent
 from beam_etl.model import Dialect, InspectedFile, Reject, SkippedRange, SourceFile
 from beam_etl.staging import SourceChangedError, check_version, stage_plain
 from beam_etl.storage import FileStat, join_path, retry_transient, storage_for

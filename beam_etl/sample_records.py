@@ -2,7 +2,8 @@
 
 The records are those of the automaton: a quote opens a quoted field only where a field starts; text between a closing
 quote and the next delimiter makes the record malformed and the field goes on; a line end at a record's start is a blank
-line, a comment character there makes the line a comment. This reader is written for few records and many dialects, where compiled kernels would cost more than they save.
+line, a comment character there makes the line a comment. This reader is written for few records and many dialects, where
+compiled kernels would cost more than they save.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ _PROSE_COMMENT = re.compile(rb"#+\s+\S+\s")
 _LETTER = re.compile(rb"[A-Za-z\x80-\xff]")
 _WORDS = re.compile(rb"\S+\s+\S")
 _CLOSING_LINE = re.compile(
-    rb"\W*(?:end\b|eof\b|sources?\b|notes?\b|total|sum\b|generated|created|exported|printed|report|copyright|\d+ (?:row|record|line))",
+    rb"\W*(?:end\b|eof\b|sources?\b|notes?\b|total|sum\b|generated|created|exported|printed|report|copyright"
+    rb"|\d+ (?:row|record|line))",
     re.IGNORECASE,
 )
 _TOTAL = re.compile(

@@ -40,7 +40,7 @@ from rich.table import Table
 
 from beam_etl.declared_dialect import DeclaredDialect
 from beam_etl.model import Reject
-from tests.polluted.files import GivenDialect, PollutedFile, Row, polluted_files
+from tests.polluted.files import GivenDialect, PollutedFile, polluted_files
 from tests.polluted.reading import Reading, Verdict, declared_dialect, judge, read_file, table_rows, text
 
 SECONDS_A_FILE = 20
@@ -228,7 +228,7 @@ def _try(
     signal.alarm(SECONDS_A_FILE)
     try:
         return read(path, given)
-    except BaseException as error:  # polars panics are no Exception  # noqa: BLE001
+    except BaseException as error:  # polars panics are no Exception
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         return None

@@ -55,10 +55,9 @@ def _read(data, delimiter, width, quote='"'):
     minimal=st.booleans(),
 )
 def test_the_csv_module(rows, delimiter, line_end, minimal):
-    if minimal:  # with LF alone, the module's writer leaves a CR without quotes, which RFC 4180 forbids
-        data = _written(rows, delimiter, "\r\n", csv.QUOTE_MINIMAL)
-    else:
-        data = _written(rows, delimiter, line_end)
+    # With LF alone the module's writer leaves a CR without quotes, which RFC 4180 forbids.
+    writing = ("\r\n", csv.QUOTE_MINIMAL) if minimal else (line_end, csv.QUOTE_ALL)
+    data = _written(rows, delimiter, *writing)
     read = list(csv.reader(io.StringIO(data.decode(), newline=""), delimiter=delimiter))
     assert read == rows
     assert [[cell or "" for cell in row] for row in _read(data, delimiter, len(rows[0]))] == read

@@ -17,13 +17,13 @@ from beam_etl.cuts import compose_spans, cut_ranges, summarise_range
 from beam_etl.declared_dialect import DeclaredDialect
 from beam_etl.evidence import (
     TableDeclaration,
+    columns_of,
     full_evidence,
     infer_schema,
     merge_evidence,
     sample_evidence,
     widen_schema,
 )
-from beam_etl.evidence import columns_of
 from beam_etl.inspection import inspect_file
 from beam_etl.model import Chunk, InspectedFile, Reject
 from tests.awkward_archives import source_file
