@@ -1,6 +1,7 @@
 """A real PostgreSQL for every test process, and a fresh database for every test that asks for one."""
 
 import contextlib
+import os
 import shutil
 import tempfile
 import uuid
@@ -9,10 +10,16 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from beam_etl import embedded_postgres
+
+# Examples are not timed: the machine may be busy. A gate tries the same examples every time, so that what it says of a
+# change is about the change; elsewhere every run tries new ones.
+settings.register_profile("suite", deadline=None, derandomize=os.environ.get("CI") == "true")
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

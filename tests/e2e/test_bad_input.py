@@ -74,7 +74,7 @@ FILES = {
     "garbled_gz.csv.gz": damaged(gzip.compress(bytes(range(256)) * 400, compresslevel=0), 5000),
     "empty_gz.csv.gz": b"",
     "ragged.csv": b"id,text\n1,a\n2\n3,c,d\n4,d\n",
-    "quoting.csv": b'id,text\n1,"a"\n2,"b"x\n3,"c\nd"\n4,"open\n5,e\n',
+    "quoting.csv": b'id,text\n1,"a"\n2,"b"x\n3,"c\nd"\n4,"open\n5,"e"\n',
     "declared.csv": b"id,amount,day\n1,1.50,2020-02-29\nx,1.50,2020-02-29\n3,1.505,2020-02-29\n4,1.50,2021-02-29\n5,,\n",
     "nul.csv": b"id,text\n1,a\n2,b\0b\n3,c\n",
     "undecodable.csv": "id,text\n1,é\n".encode() + b"2,b\xffb\n" + "3,çã\n".encode(),
