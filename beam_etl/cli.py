@@ -47,6 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["psql"]:
         return _psql(arguments[1:])
+    if arguments[:1] == ["chaos"]:
+        from beam_etl.chaos import main as chaos
+
+        return chaos(arguments[1:])
     parser = build_parser()
     known, beam_args = parser.parse_known_args(arguments)
     flags = vars(known)
