@@ -26,7 +26,7 @@ from rich.table import Table
 
 from beam_etl import embedded_postgres
 from beam_etl.chaos_disk import SmallDisk
-from beam_etl.chaos_nemeses import NEED_A_DISK, NEMESES, WEIGHTS
+from beam_etl.chaos_nemeses import NEED_A_DISK, NEMESES, VOLLEY
 from beam_etl.chaos_oracle import Findings
 from beam_etl.chaos_process import Loader, LoadRunner
 from beam_etl.chaos_round import Battlefield, Round
@@ -34,7 +34,7 @@ from beam_etl.failpoints import FAILPOINTS
 
 SECONDS = 180
 RECORDS = 200_000
-MOST_ATTACKS = 6
+LONGEST_VOLLEY = 10
 
 CLEAN, BROKEN = 0, 1
 
@@ -79,7 +79,10 @@ def main(arguments: Sequence[str]) -> int:
     console = Console()
     parent = Path(options.directory or tempfile.mkdtemp(prefix="beam_etl_chaos_")).absolute()
     seed = random.randrange(1 << 30) if options.seed is None else options.seed
-    result = run_chaos(parent, options.seconds, seed, options.nemesis or list(NEMESES), console=console)
+    nemeses = options.nemesis or list(NEMESES)
+    result = run_chaos(
+        parent, options.seconds, seed, nemeses, loader=command_line, preloaded="beam_etl.chaos_warm", console=console
+    )
     print_result(result, console)
     if result.findings:
         console.print(f"Everything is kept in {parent}", soft_wrap=True)
@@ -95,25 +98,27 @@ def run_chaos(
     seed: int,
     nemeses: Sequence[str],
     *,
-    loader: Loader | None = None,
+    loader: Loader,
+    preloaded: str,
     records: int = RECORDS,
     least_rounds: int = 1,
     console: Console | None = None,
 ) -> ChaosResult:
-    """Attacks loads until `seconds` are over and `least_rounds` rounds are done; a round begun is brought to its end.
+    """Attacks loads for `seconds`, and for at least `least_rounds` rounds; a round begun is brought to its end.
 
     Args:
       directory: where to work; made where needed.
       nemeses: names of those that attack.
-      loader: what is attacked; the command line's main function where None.
+      loader: what is attacked.
+      preloaded: module with what it imports.
       records: of a dump.
       console: shows each round.
     """
-    started = time.monotonic()
+    begun = time.monotonic()
     result = ChaosResult(seed)
     directory.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        runner = stack.enter_context(LoadRunner(loader or _command_line, directory / "logs"))
+        runner = stack.enter_context(LoadRunner(loader, directory / "logs", preloaded))
         disk = _open_disk(directory / "disk", nemeses, result.skipped, stack)
         postgres = directory / "postgres"
         embedded_postgres.start(postgres)
@@ -121,17 +126,20 @@ def run_chaos(
         field = Battlefield(directory, postgres, runner, disk, random.Random(seed), records)
         result.tally, result.failpoints = field.tally, field.failpoints
         usable = [name for name in nemeses if name not in result.skipped]
-        _measure_tempo(field, result, console)
+        _run_undisturbed(field, result, console)
+        deadline = time.monotonic() + seconds
         deck: list[str] = []
-        while usable and (result.rounds < least_rounds or time.monotonic() - started < seconds):
+        while usable and (result.rounds < least_rounds or time.monotonic() < deadline):
             if not deck:
                 deck = field.rng.sample(usable, len(usable))
-            _attack(field, result, deck.pop(), usable, started + seconds, console)
-    result.seconds = time.monotonic() - started
+            result.rounds += 1
+            _attack(field, result, deck.pop(), usable, deadline, console)
+    result.seconds = time.monotonic() - begun
     return result
 
 
-def _command_line(arguments: Sequence[str]) -> int:
+def command_line(arguments: Sequence[str]) -> int:
+    """What is attacked: the main function of `python -m beam_etl`."""
     from beam_etl.cli import main as cli_main
 
     return cli_main(arguments)
@@ -150,37 +158,35 @@ def _open_disk(
         return None
 
 
-def _measure_tempo(field: Battlefield, result: ChaosResult, console: Console | None) -> None:
-    """An undisturbed round: it measures how long a load takes, after one that warms caches, and must be found clean."""
-    warming = Round(field, 0)
-    warming.finish(warming.start())
-    calm = Round(field, 1)
-    begun = time.monotonic()
+def _run_undisturbed(field: Battlefield, result: ChaosResult, console: Console | None) -> None:
+    """An undisturbed round: it measures how soon a load writes, and the oracle must find it exact."""
+    calm = Round(field, 0)
     load = calm.start()
+    begun = time.monotonic()
     calm.await_write(load)
-    field.tempo.first_write_seconds = time.monotonic() - begun
+    field.seconds_to_first_write = time.monotonic() - begun
     calm.finish(load)
-    field.tempo.seconds = time.monotonic() - begun
     calm.end_calmly()
-    warming.end_calmly()
-    for round_ in (warming, calm):
-        _close_round(field, result, round_, ["undisturbed"], console)
+    _close_round(field, result, calm, ["nothing"], console)
 
 
 def _attack(
-    field: Battlefield, result: ChaosResult, first: str, usable: Sequence[str], deadline: float, console: Console | None
+    field: Battlefield, result: ChaosResult, name: str, usable: Sequence[str], deadline: float, console: Console | None
 ) -> None:
-    """One round: attacks until the load is through, or time or attacks are up, and a calm end."""
+    """One round: mostly a volley of kills and crashes, then a nemesis, then a calm end."""
     round_ = Round(field, result.rounds)
+    shots = [shot for shot in VOLLEY if shot in usable]
+    length = field.rng.randint(0, LONGEST_VOLLEY)
+    volley = field.rng.choices(shots, [VOLLEY[shot] for shot in shots], k=length) if shots else []
     attacks: list[str] = []
-    weights = [WEIGHTS.get(name, 1) for name in usable]
-    most = field.rng.randint(2, MOST_ATTACKS)
-    ended = False
-    while not ended and len(attacks) < most and (not attacks or time.monotonic() < deadline):
-        name = first if not attacks else field.rng.choices(usable, weights)[0]
-        attacks.append(name)
-        ended = NEMESES[name](round_)
+    for attack in [*volley, name]:
+        attacks.append(attack)
+        if NEMESES[attack](round_):
+            # It came through: there must be something to load for whatever comes next, and a table to replace.
+            round_.dump.change_a_file(field.rng)
         round_.check_visible()
+        if round_.findings or time.monotonic() > deadline:
+            break
     round_.end_calmly()
     result.attacks.update(attacks)
     _close_round(field, result, round_, attacks, console)
@@ -190,7 +196,6 @@ def _close_round(
     field: Battlefield, result: ChaosResult, round_: Round, attacks: Sequence[str], console: Console | None
 ) -> None:
     result.findings.add(round_.findings)
-    result.rounds += 1
     if console is not None:
         verdict = "[red]broken[/]" if round_.findings else "[green]exact[/]"
         console.print(f"{round_.name}: {verdict} after {', '.join(attacks)}", highlight=False, soft_wrap=True)

@@ -58,7 +58,7 @@ class Dump:
 
     Args:
       directory: is made; holds input/ and job.yaml.
-      records: of all files of `events` together.
+      records, files: of the table `events`, in all.
       widens: whether the very last amount has a third digit, so that the table is converted twice.
       spoiled: whether there is a table `spoiled`, half of whose records are ragged, so that it must not be published.
     """
@@ -75,8 +75,10 @@ class Dump:
             f"events.{number}.csv": _File(1_000_000 * number, records // files, widens and number == files - 1)
             for number in range(files)
         }
+        self._parts: dict[str, Expected] = {}
         for name, file in self._files.items():
-            (self.input / name).write_text(_content(file)[0])
+            content, self._parts[name] = _content(file)
+            (self.input / name).write_text(content)
         if spoiled:
             lines = [f"{i},text\n" if i % 2 else f"{i}\n" for i in range(SPOILED_RECORDS)]
             (self.input / f"{SPOILED}.csv").write_text("id,text\n" + "".join(lines))
@@ -97,23 +99,22 @@ class Dump:
             first_id=self._version * 100_000_000 + old.first_id % 100_000_000,
             records=old.records + rng.randint(-500, 500),
         )
-        content = _content(file)[0].encode()
-        path = self.input / name
-        # Known as a version before it can be read, lest what a fast load shows looks foreign.
+        content, self._parts[name] = _content(file)
         self._files[name] = file
+        path = self.input / name
         self.versions.append(self._expected())
         if rng.random() < 0.5:
             with path.open("r+b") as stream:
-                stream.write(content)
+                stream.write(content.encode())
                 stream.truncate()
         else:
             aside = self.directory / f"{name}.new"
-            aside.write_bytes(content)
+            aside.write_text(content)
             os.replace(aside, path)  # noqa: PTH105
         return name
 
     def _expected(self) -> Expected:
-        parts = [_content(file)[1] for file in self._files.values()]
+        parts = self._parts.values()
         return Expected(
             ids=np.sort(np.concatenate([part.ids for part in parts])),
             amount=sum((part.amount for part in parts), Decimal(0)),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import psycopg
 
 from beam_etl.chaos_disk import SmallDisk
-from beam_etl.chaos_process import Faults, LoadProcess
+from beam_etl.chaos_process import KILLED, Faults, LoadProcess
 from beam_etl.chaos_round import Round
 from beam_etl.failpoints import FAILPOINTS, can_lose
 
@@ -22,14 +22,14 @@ Nemesis = Callable[[Round], bool]
 TWICE_RATIO = 0.4
 # A zombie may hold the row of a chunk, for which others wait: it must go on before they give up.
 ZOMBIE_SECONDS = 5.0
-FREE_BYTES = 4 << 20
+FREE_BYTES = 256 << 10
 
 
 def kill_anytime(round_: Round) -> bool:
     """kill -9 of the whole process at a random moment"""
     load = round_.start()
     round_.await_moment(load)
-    round_.count_kill(load)
+    round_.kill(load)
     return round_.finish(load)
 
 
@@ -38,7 +38,9 @@ def kill_at_failpoint(round_: Round) -> bool:
     name = _choose_failpoint(round_)
     load = round_.start(Faults(f"{name}=kill@{_hit(round_.rng, name)}"))
     ended = round_.finish(load)
-    round_.count_own_kill(load, name)
+    if load.wait(0) == KILLED:
+        round_.field.tally["kills"] += 1
+        round_.field.failpoints[name] += 1
     return ended
 
 
@@ -71,18 +73,19 @@ def zombie(round_: Round) -> bool:
     first.signal(signal.SIGCONT)
     if round_.rng.random() < 0.3:
         first.wait(round_.rng.uniform(0, 1))
-        round_.count_kill(round_.rng.choice([first, second]))
+        round_.kill(round_.rng.choice([first, second]))
     return _finish_both(round_, first, second)
 
 
 def two_runs(round_: Round) -> bool:
-    """two runs of the same command at once, one of them perhaps killed"""
+    """two runs of the same command at once, one or both of them perhaps killed"""
     first = round_.start()
     first.wait(round_.rng.choice([0.0, round_.rng.uniform(0, 1)]))
     second = round_.start()
-    if round_.rng.random() < 0.5:
-        round_.await_moment(second)
-        round_.count_kill(round_.rng.choice([first, second]))
+    kills = round_.rng.choice([0, 1, 2])
+    for victim in round_.rng.sample([first, second], kills):
+        round_.await_moment(victim)
+        round_.kill(victim)
     return _finish_both(round_, first, second)
 
 
@@ -91,7 +94,7 @@ def chunks_twice(round_: Round) -> bool:
     load = round_.start(Faults(twice_ratio=TWICE_RATIO, seed=round_.rng.randrange(1 << 30)))
     if round_.rng.random() < 0.5:
         round_.await_moment(load)
-        round_.count_kill(load)
+        round_.kill(load)
     return round_.finish(load)
 
 
@@ -102,7 +105,7 @@ def postgres_crash(round_: Round) -> bool:
         round_.await_moment(load)
         round_.field.crash_postgres(round_.rng.choice([0.0, round_.rng.uniform(0, 2)]))
     if round_.rng.random() < 0.3:
-        round_.count_kill(load)
+        round_.kill(load)
     return round_.finish(load)
 
 
@@ -121,7 +124,7 @@ def changing_input(round_: Round) -> bool:
     """a file of the dump gets other contents while it is loaded"""
     load = round_.start()
     if round_.rng.random() < 0.5:
-        load.wait(round_.rng.uniform(0, round_.field.tempo.first_write_seconds))
+        load.wait(round_.rng.uniform(0, round_.field.seconds_to_first_write))
     else:
         round_.await_moment(load)
     round_.dump.change_a_file(round_.rng)
@@ -177,10 +180,9 @@ NEMESES: Mapping[str, Nemesis] = {
         read_only_output,
     )
 }
-# Those that kill are the quickest and find most, so chance prefers them.
-WEIGHTS = {"kill_anytime": 8, "kill_at_failpoint": 8}
+# What opens most rounds, by weight: the quickest, and those after which there is most to resume.
+VOLLEY = {"kill_anytime": 5, "kill_at_failpoint": 5, "postgres_crash": 2}
 NEED_A_DISK = frozenset({"full_disk", "read_only_output"})
-NEED_FAILPOINTS = frozenset({"kill_at_failpoint", "error_at_failpoint", "lost_answers"})
 
 
 def _choose_failpoint(round_: Round) -> str:

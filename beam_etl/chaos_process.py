@@ -27,7 +27,6 @@ from beam_etl import failpoints
 # What a load does: takes the command line's arguments, returns the exit code. Must be importable by its name.
 Loader = Callable[[Sequence[str]], int]
 
-_PRELOADED = ["beam_etl.pipeline", "beam_etl.launcher", "beam_etl.cli", "runners.table", "beam_etl.csv_arrow"]
 KILLED = -signal.SIGKILL
 
 
@@ -59,7 +58,7 @@ class LoadProcess:
     def is_stopped(self) -> bool:
         """Whether it is held by SIGSTOP."""
         try:
-            return psutil.Process(self._pid).status() == psutil.STATUS_STOPPED
+            return bool(psutil.Process(self._pid).status() == psutil.STATUS_STOPPED)
         except psutil.NoSuchProcess:
             return False
 
@@ -95,13 +94,14 @@ class LoadRunner:
     Args:
       loader: what a load does.
       logs: directory for one log a load.
+      preloaded: module that is imported once, for all loads. The first runner of a process decides.
     """
 
-    def __init__(self, loader: Loader, logs: Path) -> None:
+    def __init__(self, loader: Loader, logs: Path, preloaded: str) -> None:
         self._loader = loader
         self._logs = logs
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(_PRELOADED)
+        self._context.set_forkserver_preload([preloaded])
         self._started: list[LoadProcess] = []
         self.starts = 0
         logs.mkdir(parents=True, exist_ok=True)
@@ -161,4 +161,4 @@ def commit_chunks_twice(ratio: float, seed: int) -> None:
         return run
 
     for store in (ParquetStaging, PostgresStore):
-        store.commit_chunk = twice(store.commit_chunk)  # type: ignore[method-assign, attr-defined]
+        store.commit_chunk = twice(store.commit_chunk)  # type: ignore[method-assign]

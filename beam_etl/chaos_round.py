@@ -17,22 +17,17 @@ from beam_etl import embedded_postgres
 from beam_etl.chaos_disk import SmallDisk
 from beam_etl.chaos_dump import Dump
 from beam_etl.chaos_oracle import Findings, check_final, check_visible, fingerprint
-from beam_etl.chaos_process import KILLED, Faults, LoadProcess, LoadRunner
+from beam_etl.chaos_process import Faults, LoadProcess, LoadRunner
 
 # A load repeats what PostgreSQL refuses for two minutes; what takes longer than this hangs.
 PATIENCE_SECONDS = 180.0
 # The same command must come to its end in so many runs once nothing disturbs it.
 CALM_RUNS = 3
 
+# A nemesis may wait for so many writes: fewer than a load stages and moves, so that it is not over.
+MOST_WRITES = 12
+
 PUBLISHED, NOT_PUBLISHED = 0, 3
-
-
-@dataclasses.dataclass
-class Tempo:
-    """How long an undisturbed load takes until it first writes a file, and in all; moments of attack follow it."""
-
-    first_write_seconds: float = 1.0
-    seconds: float = 3.0
 
 
 @dataclasses.dataclass
@@ -43,6 +38,7 @@ class Battlefield:
       directory: of everything that the suite writes.
       postgres: data directory of its own server, which is running.
       disk: small and mounted for the lakes, None where this user may not mount.
+      seconds_to_first_write: how long an undisturbed load takes until it first writes a file.
       tally: kills, crashes, ... by name.
       failpoints: hits that killed, by failpoint.
     """
@@ -53,7 +49,7 @@ class Battlefield:
     disk: SmallDisk | None
     rng: random.Random
     records: int
-    tempo: Tempo = dataclasses.field(default_factory=Tempo)
+    seconds_to_first_write: float = 2.0
     tally: Counter[str] = dataclasses.field(default_factory=Counter)
     failpoints: Counter[str] = dataclasses.field(default_factory=Counter)
 
@@ -124,32 +120,27 @@ class Round:
             load.kill()
         return code == self.exit_code
 
-    def count_kill(self, load: LoadProcess) -> bool:
-        """Kills a load; counts it only where that is what ended it."""
-        killed = load.kill()
-        self.field.tally["kills"] += killed
-        return killed
-
-    def count_own_kill(self, load: LoadProcess, failpoint: str) -> None:
-        """Counts a load that died at its failpoint."""
-        if load.wait(0) == KILLED:
-            self.field.tally["kills"] += 1
-            self.field.failpoints[failpoint] += 1
+    def kill(self, load: LoadProcess) -> None:
+        """Kills a load; counted only where that is what ended it."""
+        self.field.tally["kills"] += load.kill()
 
     def await_moment(self, load: LoadProcess) -> None:
-        """Waits for a random moment in the life of a load just started, mostly after its first change on the disk."""
-        tempo = self.field.tempo
+        """Waits for a random moment in the life of a load just started, mostly while it commits or publishes.
+
+        Moments are told by what the load does to its files, not by the clock, as the machine may be busy.
+        """
         if self.rng.random() < 0.2:
-            load.wait(self.rng.uniform(0, tempo.seconds))
+            load.wait(self.rng.uniform(0, self.field.seconds_to_first_write))
             return
-        self.await_write(load)
-        load.wait(self.rng.uniform(0, tempo.seconds - tempo.first_write_seconds))
+        for _ in range(min(self.rng.randint(1, MOST_WRITES), self.rng.randint(1, MOST_WRITES))):
+            self.await_write(load)
+        load.wait(self.rng.uniform(0, 0.1))
 
     def await_write(self, load: LoadProcess) -> None:
-        """Waits until a load writes or moves its first Parquet file, or ends."""
+        """Waits until a load writes, moves or deletes a Parquet file, or ends."""
         before = self._parquet_files()
         while load.is_running() and self._parquet_files() == before:
-            load.wait(0.01)
+            load.wait(0.005)
 
     def _parquet_files(self) -> set[str]:
         return {str(path) for path in self.lake.rglob("*.parquet")}
