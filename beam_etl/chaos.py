@@ -78,6 +78,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     console = Console()
     parent = Path(options.directory or tempfile.mkdtemp(prefix="beam_etl_chaos_")).absolute()
+    if parent.exists() and any(parent.iterdir()):
+        raise ValueError(f"--directory {parent}: holds files; name a new or an empty directory")
     seed = random.randrange(1 << 30) if options.seed is None else options.seed
     nemeses = options.nemesis or list(NEMESES)
     result = run_chaos(
@@ -202,6 +204,8 @@ def _close_round(
         for problem in round_.findings.unbalanced:
             console.print(f"  [red]{escape(problem)}[/]", highlight=False, soft_wrap=True)
     if round_.findings:
+        if field.disk is not None and round_.lake.exists():  # which is gone at the end
+            shutil.copytree(round_.lake, round_.directory / "lake")
         return
     with field.connect() as admin:
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(round_.name)))

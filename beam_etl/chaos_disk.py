@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import time
@@ -24,10 +25,18 @@ class SmallDisk:
         _mount("-t", "tmpfs", "-o", f"size={DISK_MB}m", "beam_etl_chaos", str(path))
 
     def fill(self, free_bytes: int) -> None:
-        """Leaves at most so many bytes free."""
-        stats = os.statvfs(self.path)
+        """Leaves at most so many bytes free; tries again where a writer was faster."""
         with (self.path / _BALLAST).open("wb") as ballast:
-            os.posix_fallocate(ballast.fileno(), 0, max(1, stats.f_bavail * stats.f_frsize - free_bytes))
+            while True:
+                stats = os.statvfs(self.path)
+                surplus = stats.f_bavail * stats.f_frsize - free_bytes
+                if surplus <= 0:
+                    return
+                try:
+                    os.posix_fallocate(ballast.fileno(), 0, os.fstat(ballast.fileno()).st_size + surplus)
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
 
     def make_space(self) -> None:
         (self.path / _BALLAST).unlink(missing_ok=True)

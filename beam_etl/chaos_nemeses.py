@@ -202,14 +202,11 @@ def _stopped_load(round_: Round) -> LoadProcess:
     if round_.rng.random() < 0.6:
         name = round_.rng.choice(list(FAILPOINTS))
         load = round_.start(Faults(f"{name}=stop@{_hit(round_.rng, name)}"))
-        while load.is_running() and not load.is_stopped():
-            load.wait(0.01)
-        return load
-    load = round_.start()
-    round_.await_moment(load)
-    if load.signal(signal.SIGSTOP):
-        while load.is_running() and not load.is_stopped():
-            load.wait(0.01)
+    else:
+        load = round_.start()
+        round_.await_moment(load)
+        load.signal(signal.SIGSTOP)
+    round_.await_stop(load)
     return load
 
 

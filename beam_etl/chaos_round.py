@@ -6,6 +6,7 @@ import dataclasses
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -139,7 +140,15 @@ class Round:
     def await_write(self, load: LoadProcess) -> None:
         """Waits until a load writes, moves or deletes a Parquet file, or ends."""
         before = self._parquet_files()
-        while load.is_running() and self._parquet_files() == before:
+        self._await(load, lambda: self._parquet_files() != before)
+
+    def await_stop(self, load: LoadProcess) -> None:
+        """Waits until a load is stopped, or ends."""
+        self._await(load, load.is_stopped)
+
+    def _await(self, load: LoadProcess, holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while load.is_running() and not holds() and time.monotonic() < deadline:
             load.wait(0.005)
 
     def _parquet_files(self) -> set[str]:
