@@ -6,6 +6,7 @@ lives on: a fork would lose it.
 
 from __future__ import annotations
 
+import gc
 import tempfile
 from pathlib import Path
 
@@ -41,3 +42,5 @@ def warm_kernels() -> None:
 
 
 warm_kernels()
+gc.set_threshold(100_000)  # as cli.run does, and for the same reason
+gc.freeze()
