@@ -175,23 +175,30 @@ def _run_undisturbed(field: Battlefield, result: ChaosResult, console: Console |
 def _attack(
     field: Battlefield, result: ChaosResult, name: str, usable: Sequence[str], deadline: float, console: Console | None
 ) -> None:
-    """One round: mostly a volley of kills and crashes, then a nemesis, then a calm end."""
+    """One round: mostly a volley of kills and crashes while there is time, then a nemesis, then a calm end."""
     round_ = Round(field, result.rounds)
     shots = [shot for shot in VOLLEY if shot in usable]
     length = field.rng.randint(0, LONGEST_VOLLEY)
     volley = field.rng.choices(shots, [VOLLEY[shot] for shot in shots], k=length) if shots else []
     attacks: list[str] = []
-    for attack in [*volley, name]:
-        attacks.append(attack)
-        if NEMESES[attack](round_):
+    while volley and not round_.findings and time.monotonic() < deadline:
+        attacks.append(volley.pop())
+        if _strike(round_, attacks[-1]):
             # It came through: there must be something to load for whatever comes next, and a table to replace.
             round_.dump.change_a_file(field.rng)
-        round_.check_visible()
-        if round_.findings or time.monotonic() > deadline:
-            break
+    if not round_.findings:
+        attacks.append(name)
+        _strike(round_, name)
     round_.end_calmly()
     result.attacks.update(attacks)
     _close_round(field, result, round_, attacks, console)
+
+
+def _strike(round_: Round, name: str) -> bool:
+    """One nemesis, and a look at what readers see then. Whether the load came through."""
+    came_through = NEMESES[name](round_)
+    round_.check_visible()
+    return came_through
 
 
 def _close_round(

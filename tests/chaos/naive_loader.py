@@ -15,7 +15,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-BATCH = 2_000
+BATCH = 500
 
 
 def repeating(arguments):
