@@ -86,6 +86,8 @@ def main(arguments: Sequence[str]) -> int:
         parent, options.seconds, seed, nemeses, loader=command_line, preloaded="beam_etl.chaos_warm", console=console
     )
     print_result(result, console)
+    if not result.attacks:
+        raise ValueError("--nemesis: nothing was attacked, because this machine allows none of those; choose others")
     if result.findings:
         console.print(f"Everything is kept in {parent}", soft_wrap=True)
         return BROKEN

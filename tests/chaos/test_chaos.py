@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from beam_etl import chaos
+from beam_etl import chaos, chaos_disk, cli
 from beam_etl.chaos import BROKEN, CLEAN, ChaosResult, command_line, run_chaos
 from beam_etl.chaos_nemeses import NEED_A_DISK, NEMESES
 from beam_etl.chaos_process import Loader
@@ -69,6 +69,7 @@ def test_every_nemesis_leaves_a_load_exact(directory):
 
 def result_with(**findings: object) -> ChaosResult:
     result = ChaosResult(seed=1)
+    result.attacks["kill_anytime"] = 1
     for name, value in findings.items():
         setattr(result.findings, name, value)
     return result
@@ -84,3 +85,21 @@ def test_the_exit_code_tells_whether_anything_broke(findings, code, directory, m
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("duplicates", "lost", "unbalanced"))
     assert (str(directory) in printed.replace("\n", "")) == (code == BROKEN)
+
+
+def test_a_machine_that_allows_no_attack_is_not_called_exact(directory, monkeypatch, capsys):
+    def refuse(*arguments: str) -> None:
+        raise OSError("permission denied")
+
+    monkeypatch.setattr(chaos_disk, "_mount", refuse)
+    assert cli.main(["chaos", "--directory", str(directory), "--nemesis", "full_disk", "--seconds", "0"]) == cli.USAGE
+    printed = capsys.readouterr()
+    assert "full_disk was skipped: needs a disk of its own: permission denied" in printed.out
+    assert "nothing was attacked" in printed.err
+
+
+def test_a_directory_with_files_is_refused(directory, capsys):
+    (directory / "mine").touch()
+    assert cli.main(["chaos", "--directory", str(directory)]) == cli.USAGE
+    assert "holds files" in capsys.readouterr().err
+    assert [path.name for path in directory.iterdir()] == ["mine"]
