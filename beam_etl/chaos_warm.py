@@ -17,7 +17,7 @@ import runners.table  # noqa: F401
 from beam_etl.chunks import pack_chunks
 from beam_etl.csv_arrow import convert_chunk
 from beam_etl.cuts import compose_spans, cut_ranges, summarise_range
-from beam_etl.dialect import DeclaredDialect
+from beam_etl.declared_dialect import DeclaredDialect
 from beam_etl.discovery import discover
 from beam_etl.evidence import TableDeclaration, infer_schema, sample_evidence
 from beam_etl.inspection import inspect_file
