@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
+SECONDS ?= 180
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow test-cluster lint format coverage bench bench-csv clean
+.PHONY: help env demo test test-slow test-cluster chaos lint format coverage bench bench-csv clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +34,9 @@ test-slow: $(VENV)/.ready ## Run the tests of real sizes (minutes)
 
 test-cluster: $(VENV)/.ready ## Run whole loads on Prism with real workers, and kill them (needs Go 1.26 or newer)
 	$(BIN)/python -m pytest -q -m cluster tests
+
+chaos: $(VENV)/.ready ## Kill, stop, double and starve loads for SECONDS (180), by SEED if given; count what breaks
+	$(BIN)/python -m beam_etl chaos --seconds=$(SECONDS) $(if $(SEED),--seed=$(SEED))
 
 lint: $(VENV)/.ready ## Check format, style, types and the direction of imports
 	$(BIN)/ruff format --check .

@@ -25,6 +25,7 @@ NOT_PUBLISHED = 3
 FAILED = 4
 
 _EPILOG = """\
+Other commands: psql embedded:DIR, a shell on an embedded database; chaos, attacks on loads (chaos --help).
 Flags of Beam and its runner (--direct_num_workers, --flink_master, --temp_location, ...) pass through.
 Exit codes: 0 all tables published; 2 usage or configuration; 3 some table not published; 4 the run failed.
 """
@@ -47,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["psql"]:
         return _psql(arguments[1:])
+    if arguments[:1] == ["chaos"]:
+        return _chaos(arguments[1:])
     parser = build_parser()
     known, beam_args = parser.parse_known_args(arguments)
     flags = vars(known)
@@ -162,6 +165,20 @@ class _WithoutTracebacks(io.TextIOBase):
 def _complain(problem: object) -> None:
     for line in str(problem).splitlines():
         print(f"beam_etl: {line}", file=sys.stderr)  # noqa: T201
+
+
+def _chaos(arguments: Sequence[str]) -> int:
+    """`chaos [flags]`: attacks loads of its own making for some minutes; see beam_etl.chaos."""
+    from beam_etl.chaos import main as attack
+
+    try:
+        return attack(arguments)
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return FAILED
+    except (OSError, RuntimeError, ValueError) as error:
+        _complain(error)
+        return USAGE
 
 
 def _psql(arguments: Sequence[str]) -> int:

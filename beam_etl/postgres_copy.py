@@ -9,6 +9,7 @@ import pyarrow as pa
 from pgpq import ArrowToPostgresBinaryEncoder
 from psycopg import sql
 
+from beam_etl import failpoints
 from beam_etl.postgres_errors import ErrorClass, PostgresError, RowError, classify
 from beam_etl.postgres_names import postgres_column
 from beam_etl.postgres_session import Connection
@@ -56,6 +57,7 @@ def _copy(connection: Connection, target: sql.Identifier, table: pa.Table) -> No
             copy.write(encoder.write_header())
             for batch in _batches(table, plain):
                 copy.write(encoder.write_batch(batch))
+                failpoints.hit("postgres.mid_copy")
             copy.write(encoder.finish())
         if cursor.rowcount != table.num_rows:
             raise PostgresError(f"COPY of {table.num_rows} rows landed {cursor.rowcount}; the chunk was not committed")

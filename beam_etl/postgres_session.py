@@ -12,6 +12,7 @@ import tenacity
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 
+from beam_etl import failpoints
 from beam_etl.postgres_dsn import describe_dsn, resolve_dsn
 from beam_etl.postgres_errors import TRANSIENT, ConnectionLostError, ErrorClass, classify, explain
 
@@ -86,7 +87,10 @@ class PostgresSession:
             try:
                 with connection.transaction():
                     connection.execute(_TRANSACTION_SETTINGS)
-                    return work(connection)
+                    result = work(connection)
+                    failpoints.hit("postgres.before_commit")
+                failpoints.hit("postgres.after_commit")
+                return result
             except psycopg.Error as error:
                 if connection.closed and classify(error) not in (ErrorClass.LOST, ErrorClass.BUSY):
                     raise ConnectionLostError(*error.args) from error

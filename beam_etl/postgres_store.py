@@ -14,6 +14,7 @@ from typing import TypeVar
 import pyarrow as pa
 from psycopg import sql
 
+from beam_etl import failpoints
 from beam_etl.model import ChunkRecord, ConvertedChunk
 from beam_etl.postgres_audit import create_audit_schema, lock_until_commit
 from beam_etl.postgres_check import check_database
@@ -169,11 +170,13 @@ class PostgresStore:
         staging = sql.Identifier(AUDIT_SCHEMA, self._staging_name(chunk.table, converted.schema_hash))
 
         def work(connection: Connection) -> CommittedChunk:
+            failpoints.hit("postgres.before_ledger")
             if not enter_chunk(connection, record):
                 first = read_chunk(connection, self.load_id, chunk.table, converted.schema_hash, chunk.chunk_id)
                 if first is None:
                     raise PostgresError(f"chunk {chunk.chunk_id} left the ledger meanwhile: its staging was dropped")
                 return first
+            failpoints.hit("postgres.after_ledger")
             refused = copy_table(connection, staging, table)
             rows, rejects = record.rows - len(refused), record.rejects + len(refused)
             committed = CommittedChunk(dataclasses.replace(record, rows=rows, rejects=rejects), refused)
@@ -253,6 +256,7 @@ class PostgresStore:
             connection.execute(sql.SQL("ANALYZE {}").format(place))  # good plans from the first query on
             swap_tables(connection, staging, self.target_schema, target, self.retry_seconds)
             connection.execute("DELETE FROM beam_etl.staging_tables WHERE staging_name = %s", [staging])
+            failpoints.hit("publish.swapped")
             return True
 
         return self._run(work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from beam_etl import failpoints
 from beam_etl.books import TableBooks
 from beam_etl.postgres_errors import PublishRefusedError
 from beam_etl.postgres_store import PostgresStore
@@ -56,6 +57,8 @@ def _publish(
     records = parquet.read_records(books.table, books.schema_hash)
     if postgres is not None:
         rows = books.sink_rows["postgres"]
+        failpoints.hit("publish.before_postgres")
         postgres.publish(books.table, books.schema_hash, rows, books.records_in - rows)
+    failpoints.hit("publish.between_sinks")
     manifest = parquet.publish(books.table, schema, records, dataclasses.asdict(books))
     return PublishedTable(books, schema, True, manifest=manifest)

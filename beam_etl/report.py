@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from beam_etl import failpoints
 from beam_etl.model import InspectedFile
 from beam_etl.parquet_staging import safe_name
 from beam_etl.plan import LoadPlan, load_directory, read_plan, read_report
@@ -46,6 +47,7 @@ def write_report(output: str, load_id: str, tables: Sequence[PublishedTable], st
         "tables": entries,
     }
     path = f"{load_directory(output, load_id)}/report.json"
+    failpoints.hit("load.before_report")
     storage_for(path).write_atomic(path, json.dumps(report, ensure_ascii=False, indent=1).encode())
     return path
 

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import BinaryIO, ParamSpec, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from beam_etl import failpoints
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -231,6 +233,7 @@ class LocalStorage:
         finally:
             temporary.unlink(missing_ok=True)
         _sync_directory(target.parent)
+        failpoints.hit("storage.after_create")
         return created
 
     @retry_transient
@@ -270,6 +273,7 @@ class LocalStorage:
             except FileNotFoundError:
                 if not target.exists():
                     raise
+            failpoints.hit("storage.mid_move")
             # Targets first: until they are durable, a crash must not make the sources' removal so.
             touched[target.parent] = None
             touched[source.parent] = None

@@ -119,6 +119,18 @@ def test_killed_server_is_started_again_with_what_was_committed(directory: Path)
     assert postmaster(directory).pid != server.pid
 
 
+def test_crashed_server_is_started_again_with_what_was_committed(directory: Path) -> None:
+    with psycopg.connect(embedded_postgres.start(directory)) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 7 AS n")
+        connection.commit()
+        connection.execute("INSERT INTO kept VALUES (8)")
+        embedded_postgres.crash(directory)
+        with pytest.raises(psycopg.OperationalError):
+            connection.commit()
+    with psycopg.connect(embedded_postgres.start(directory)) as connection:
+        assert connection.execute("SELECT n FROM kept").fetchall() == [(7,)]
+
+
 def test_psql_runs_on_the_server_and_tells_its_exit_code(directory: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert embedded_postgres.run_psql(directory, ["--tuples-only", "--no-align", "--command", "SELECT 6 * 7"]) == 0
     assert capfd.readouterr().out == "42\n"
