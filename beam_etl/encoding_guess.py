@@ -8,6 +8,7 @@ letters of other scripts stand in runs. Where that leaves a doubt the answer is 
 from __future__ import annotations
 
 import codecs
+import functools
 import re
 import unicodedata
 from collections.abc import Collection, Iterable
@@ -46,7 +47,11 @@ def guess_encoding(samples: Iterable[bytes]) -> tuple[str, float] | None:
     Args:
       samples: from a file, cut anywhere.
     """
-    data = _telling_lines(samples)
+    return _guess(_telling_lines(samples))
+
+
+@functools.lru_cache(maxsize=4)  # inspection asks twice: before a file is staged, and when its dialect is detected
+def _guess(data: bytes) -> tuple[str, float] | None:
     runs = [len(run) for run in _HIGH_RUN.findall(data)]
     n_high = sum(runs)
     if n_high < _LEAST_HIGH_BYTES:

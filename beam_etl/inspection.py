@@ -22,7 +22,7 @@ HEAD_BYTES = (256 << 10, 4 << 20)
 WINDOW_BYTES = 64 << 10
 WINDOWS = 16
 # The end of a file, where a footer is looked for, and the stretch before it in which the automaton comes to be certain.
-TAIL_BYTES = 16 << 10
+TAIL_BYTES = 4 << 10
 BEFORE_TAIL_BYTES = 4 << 10
 
 

@@ -114,6 +114,23 @@ def test_books_say_what_landed(demo):
         assert entry["published"]
 
 
+def test_the_report_says_how_files_are_written(demo):
+    (dialect,) = demo.report["tables"]["cnae"]["dialects"]
+    assert dialect["file"].startswith(str(demo.lake.parent / "dump"))
+    assert [dialect[name] for name in ("delimiter", "quote", "line_end", "comment", "columns")] == [
+        ";",
+        '"',
+        "lf",
+        "",
+        2,
+    ]
+    assert dialect["confidence"] == 1.0
+    assert any("declared" in sentence for sentence in dialect["evidence"])
+    assert dialect["skipped"] == []
+    headed = demo.report["tables"]["lineitem"]["dialects"]
+    assert {part["reason"] for dialect in headed for part in dialect["skipped"]} == {"header"}
+
+
 def test_a_type_that_changes_in_the_last_record_widens_the_column(demo):
     tax = demo.parquet("lineitem")["l_tax"]
     assert tax.type == pa.decimal128(18, 4)
