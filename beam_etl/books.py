@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
+from beam_etl.evidence import TableDeclaration
 from beam_etl.model import ChunkRecord, SourceFile
 from beam_etl.table_plan import TablePlan
 
@@ -98,6 +99,33 @@ def balance_table(
         sink_rows={sink.sink: sum(record.rows for record in sink.records) for sink in sinks},
         rejected_files=len(table_plan.rejected),
         problems=tuple(problems[:MAX_PROBLEMS]),
+    )
+
+
+def refuse_columns(
+    table: str,
+    schema_hash: str,
+    planned: Sequence[SourceFile],
+    table_plan: TablePlan | None,
+    declaration: TableDeclaration,
+) -> TableBooks | None:
+    """The books of a table whose files have columns that it may not get, of which nothing was converted; else None."""
+    inspected = table_plan.inspected.values() if table_plan else ()
+    refused = declaration.refused_columns(name for file in inspected for name in file.columns)
+    if table_plan is None or not refused:
+        return None
+    where = next(file.source.uri for file in inspected if refused[0] in file.columns)
+    reason = (
+        f"the files have columns that the table lacks: {', '.join(refused)} ({refused[0]} in {where}); mend the files, or "
+        "allow the columns by on_new_column add"
+    )
+    return TableBooks(
+        table,
+        schema_hash,
+        files=len(planned),
+        bytes=sum(file.size_bytes for file in planned),
+        rejected_files=len(table_plan.rejected),
+        refusals=(reason,),
     )
 
 

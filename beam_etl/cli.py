@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _psql(arguments[1:])
     if arguments[:1] == ["chaos"]:
         return _chaos(arguments[1:])
+    if arguments[:1] == ["gc"]:
+        return _gc(arguments[1:])
     parser = build_parser()
     known, beam_args = parser.parse_known_args(arguments)
     flags = vars(known)
@@ -193,3 +195,37 @@ def _psql(arguments: Sequence[str]) -> int:
     except (OSError, RuntimeError, ValueError) as error:
         _complain(error)
         return USAGE
+
+
+def _gc(arguments: Sequence[str]) -> int:
+    """`gc --output DIR`: takes away what loads have staged that are over or were given up."""
+    parser = argparse.ArgumentParser(
+        prog="python -m beam_etl gc",
+        description="Takes away what loads have staged that are over, or were given up.",
+        allow_abbrev=False,
+    )
+    fields = EtlConfig.model_fields
+    parser.add_argument("--output", required=True, metavar="VALUE", help=fields["output"].description)
+    for name in ("postgres", "postgres_schema"):
+        parser.add_argument(f"--{name}", default=fields[name].default, metavar="VALUE", help=fields[name].description)
+    parser.add_argument(
+        "--keep_days", type=float, default=7.0, help="Age in days from which an unfinished load counts as given up."
+    )
+    flags = parser.parse_args(arguments)
+    _set_up_logging(verbose=False)
+    from beam_etl.collection import collect_garbage
+    from beam_etl.postgres_errors import PostgresError
+    from beam_etl.sinks import SinkSettings
+
+    sinks = SinkSettings(flags.output, "", postgres=flags.postgres, postgres_schema=flags.postgres_schema)
+    try:
+        for load in collect_garbage(sinks, flags.keep_days):
+            done = "collected" if load.collected else "kept"
+            print(f"{load.load_id}: {done}: {load.reason}")  # noqa: T201
+    except ValueError as error:
+        _complain(error)
+        return USAGE
+    except (OSError, PostgresError, RuntimeError) as error:
+        _complain(error)
+        return FAILED
+    return PUBLISHED

@@ -14,6 +14,9 @@ from beam_etl.schema import ColumnType, parse_type
 
 MAX_GZIP_LEVEL = 9
 
+Mode = Literal["replace", "append", "fail_if_exists"]
+OnNewColumn = Literal["add", "fail"]
+
 
 class _Strict(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -78,6 +81,8 @@ class TableConfig(_Strict):
     null_markers: tuple[str, ...] = pydantic.Field(
         (), description="Texts that mean NULL in every column of this table."
     )
+    mode: Mode | None = pydantic.Field(None, description="As the setting of that name, for this table.")
+    on_new_column: OnNewColumn | None = pydantic.Field(None, description="As the setting of that name, for this table.")
 
     @pydantic.field_validator("columns", mode="before")
     @classmethod
@@ -112,6 +117,14 @@ class EtlConfig(_Strict):
     table: str | None = pydantic.Field(
         None, description="Table of every file that no rule of job.yaml names.", min_length=1
     )
+    mode: Mode = pydantic.Field(
+        "replace",
+        description="What a load does to a table that is there: take its place, add the files that it does not hold "
+        "yet, or refuse.",
+    )
+    on_new_column: OnNewColumn = pydantic.Field(
+        "add", description="What a column that the table lacks does in append: it is added, or the table fails."
+    )
     report: str | None = pydantic.Field(None, description="Copy of report.json is written here.")
     on_bad_file: Literal["fail_table", "publish_without"] = pydantic.Field(
         "fail_table", description="What an unreadable file does to its table."
@@ -123,6 +136,9 @@ class EtlConfig(_Strict):
         le=1,
     )
     force: bool = pydantic.Field(False, description="Load again even if this very load is already the current one.")
+    keep_staging: bool = pydantic.Field(
+        False, description="Leave what the load staged after it is published, for a look at it; gc takes it away."
+    )
     chunk_mb: int | None = pydantic.Field(
         None, description="Size of a chunk in MiB (1 to 512); else planned from size and cores.", ge=1, le=512
     )
@@ -164,8 +180,10 @@ class EtlConfig(_Strict):
         return self
 
     def table_config(self, name: str) -> TableConfig:
-        """What is declared of a table, empty where nothing is."""
-        return next((table for table in self.tables if table.name == name), TableConfig(name=name))
+        """What is declared of a table, its mode and on_new_column always among it."""
+        table = next((table for table in self.tables if table.name == name), TableConfig(name=name))
+        settled = {"mode": table.mode or self.mode, "on_new_column": table.on_new_column or self.on_new_column}
+        return table.model_copy(update=settled)
 
 
 # Knobs that only job.yaml can hold, because a flag could not carry their structure.

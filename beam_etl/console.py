@@ -24,7 +24,7 @@ def print_result(result: LoadResult, config: EtlConfig, console: Console | None 
     console = console or Console()
     report = result.report
     if result.already_loaded:
-        console.print(f"[green]Already loaded[/]: {report['load_id']} is what the tables hold; --force loads it again.")
+        console.print(f"[green]Already loaded[/]: {_why_nothing_was_done(report)}", soft_wrap=True)
     console.print(_tables(report))
     seconds = max(report["seconds"], 0.001)
     total_bytes = sum(entry["bytes"] for entry in report["tables"].values())
@@ -38,10 +38,19 @@ def print_result(result: LoadResult, config: EtlConfig, console: Console | None 
     _print_places(console, report, config)
 
 
+def _why_nothing_was_done(report: dict[str, Any]) -> str:
+    entries = report["tables"].values()
+    if any(entry["mode"] != "append" for entry in entries):
+        return f"{report['load_id']} is what the tables hold; --force loads it again."
+    files = sum(entry["skipped"] + entry["files"] for entry in entries)
+    return f"the tables hold all {files} files; append never adds a file twice."
+
+
 def _tables(report: dict[str, Any]) -> Table:
     table = Table(title=f"Load {report['load_id']}", title_justify="left")
     table.add_column("table")
-    for name in ("files", "records in", "rows", "rejects"):
+    skipping = any(entry["skipped"] for entry in report["tables"].values())
+    for name in ("files", *(["skipped"] if skipping else []), "records in", "rows", "rejects"):
         table.add_column(name, justify="right")
     table.add_column("published")
     for name, entry in report["tables"].items():
@@ -51,6 +60,7 @@ def _tables(report: dict[str, Any]) -> Table:
         table.add_row(
             escape(name),
             f"{entry['files']:,}",
+            *([f"{entry['skipped']:,}"] if skipping else []),
             f"{entry['records_in']:,}",
             f"{entry['rows']:,}",
             rejects,

@@ -2,21 +2,54 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from beam_etl.config import DialectConfig, EtlConfig, TableConfig
 from beam_etl.declared_dialect import DeclaredDialect
 from beam_etl.evidence import TableDeclaration
-from beam_etl.plan import LoadPlan
-from beam_etl.schema import STRING, ColumnSchema
-from beam_etl.sinks import SinkSettings
+from beam_etl.schema import STRING, ColumnSchema, TableSchema
+from beam_etl.sinks import SinkSettings, TableTokens
 
 
-def table_declaration(table: TableConfig) -> TableDeclaration:
+def table_declaration(table: TableConfig, base: TableSchema | None = None) -> TableDeclaration:
+    """What is declared of a table's columns.
+
+    Args:
+      base: the schema of the table to which the load is added. Its types hold as if they were declared; how they are
+        written in the files may be declared anew, as long as the same is stored.
+
+    Raises:
+      ValueError: a column is declared as another type than the table has.
+    """
+    declared = TableDeclaration(_declared_columns(table), table.null_markers)
+    if base is None:
+        return declared
+    own = {column.name: column for column in declared.columns}
+    held = [_held_column(table, column, own.get(column.name)) for column in base.columns]
+    others = [column for column in declared.columns if column.name not in base.names]
+    return TableDeclaration((*held, *others), table.null_markers, base.names, table.on_new_column != "fail")
+
+
+def _held_column(table: TableConfig, held: ColumnSchema, own: ColumnSchema | None) -> ColumnSchema:
+    if own is None:
+        return dataclasses.replace(held, declared=True, unseen=False)
+    if not own.declared:
+        return dataclasses.replace(held, declared=True, unseen=False, null_markers=own.null_markers)
+    if own.type.arrow != held.type.arrow:
+        raise ValueError(
+            f"tables: column {held.name!r} of {table.name!r} is declared as {own.type}, but the table holds {held.type}; "
+            "declare it as the table has it, or load with mode replace"
+        )
+    return own
+
+
+def _declared_columns(table: TableConfig) -> tuple[ColumnSchema, ...]:
     columns = []
     for name, column in table.columns.items():
         declared = column.column_type()
         markers = table.null_markers if column.null_markers is None else column.null_markers
         columns.append(ColumnSchema(name, declared or STRING, declared is not None, null_markers=markers))
-    return TableDeclaration(tuple(columns), table.null_markers)
+    return tuple(columns)
 
 
 def declared_dialect(common: DialectConfig, table: TableConfig) -> DeclaredDialect:
@@ -25,12 +58,13 @@ def declared_dialect(common: DialectConfig, table: TableConfig) -> DeclaredDiale
     return DeclaredDialect(**merged, columns=tuple(table.columns))
 
 
-def sink_settings(config: EtlConfig, plan: LoadPlan) -> SinkSettings:
+def sink_settings(config: EtlConfig, load_id: str, tokens: tuple[TableTokens, ...] = ()) -> SinkSettings:
     return SinkSettings(
         output=config.output,
-        load_id=plan.load_id,
+        load_id=load_id,
         parquet_codec=config.parquet_codec,
         parquet_codec_level=config.parquet_codec_level,
         postgres=config.postgres,
         postgres_schema=config.postgres_schema,
+        tokens=tokens,
     )

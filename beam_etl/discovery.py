@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from beam_etl.archives import MAGIC_BYTES, ArchiveError, container_of, list_members
 from beam_etl.model import SourceFile
-from beam_etl.storage import FileStat, is_transient, local_path, storage_for
+from beam_etl.storage import FileStat, is_transient, local_path, place_of, storage_for
 from beam_etl.table_names import TableRule, base_name, table_name, table_of
 
 __all__ = ["TableRule", "discover", "table_name"]
@@ -36,7 +35,7 @@ def discover(inputs: Sequence[str], rules: Sequence[TableRule], table: str | Non
     by_place: dict[str, tuple[str, FileStat]] = {}
     for item in inputs:
         for uri, stat in _expand(item):
-            by_place.setdefault(_place(uri), (uri, stat))
+            by_place.setdefault(place_of(uri), (uri, stat))
     found = dict(by_place.values())
     with ThreadPoolExecutor(_OPEN_THREADS) as pool:
         contents = pool.map(_contents, found, found.values())
@@ -57,13 +56,6 @@ def discover(inputs: Sequence[str], rules: Sequence[TableRule], table: str | Non
         )
         for file_id, (uri, member, container) in enumerate(named)
     ]
-
-
-def _place(uri: str) -> str:
-    """One text for each file, however its path is written: data.csv, ./data.csv, file:///... and the absolute path."""
-    if uri.startswith("gs://"):
-        return uri
-    return os.path.abspath(local_path(uri))  # noqa: PTH100 - Path is slow over a hundred thousand files
 
 
 def _expand(item: str) -> list[tuple[str, FileStat]]:

@@ -21,14 +21,22 @@ class TableDeclaration:
     Attributes:
       columns: in order; those without a declared type have declared=False.
       null_markers: of every column that is not among them.
+      table_columns: names of the columns that the table has before the load, in its order; each is among `columns`.
+      may_add_columns: whether the table may get columns besides those.
     """
 
     columns: tuple[ColumnSchema, ...] = ()
     null_markers: tuple[str, ...] = ()
+    table_columns: tuple[str, ...] = ()
+    may_add_columns: bool = True
 
     def column(self, name: str) -> ColumnSchema:
         found = next((column for column in self.columns if column.name == name), None)
         return found or ColumnSchema(name, STRING, null_markers=self.null_markers)
+
+    def refused_columns(self, names: Iterable[str]) -> list[str]:
+        """Those of the columns that the table lacks and may not get."""
+        return [] if self.may_add_columns else sorted(set(names) - set(self.table_columns))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,8 +129,8 @@ def _whole_records(data: Bytes, dialect: Dialect, cut: bool) -> Bytes:
 def infer_schema(evidence: TableEvidence, declaration: TableDeclaration) -> TableSchema:
     """The schema of a table: declared types win, the others follow from the evidence.
 
-    Columns stand in the order in which the files show them first. Declared columns that no file has come last; they are
-    NULL in every record.
+    Columns that the table has before the load come first. The others stand in the order in which the files show them
+    first. Declared columns that no file has come last; they are NULL in every record.
     """
     columns = []
     for name, seen in sorted(evidence.items(), key=lambda item: item[1].place):
@@ -131,6 +139,8 @@ def infer_schema(evidence: TableEvidence, declaration: TableDeclaration) -> Tabl
             column = dataclasses.replace(column, type=seen.evidence.best_type(), unseen=not seen.evidence.seen)
         columns.append(column)
     columns.extend(column for column in declaration.columns if column.name not in evidence)
+    places = {name: place for place, name in enumerate(declaration.table_columns)}
+    columns.sort(key=lambda column: places.get(column.name, len(places)))
     return TableSchema(tuple(columns))
 
 

@@ -7,16 +7,24 @@ import json
 import logging
 import os
 import time
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
 from beam_etl import failpoints
+from beam_etl.collection import collect_load
 from beam_etl.config import EtlConfig
 from beam_etl.declarations import sink_settings
 from beam_etl.discovery import discover
-from beam_etl.plan import LoadPlan, freeze_plan, read_report
+from beam_etl.holdings import ever_published, read_holdings, select_files
+from beam_etl.lease_keeper import hold_leases
+from beam_etl.model import SourceFile
+from beam_etl.plan import LoadPlan, freeze_plan, plan_key, read_report
 from beam_etl.postgres_errors import PostgresError
 from beam_etl.postgres_store import PostgresStore
+from beam_etl.publication import roll_forward
+from beam_etl.report import write_report
+from beam_etl.run_settings import RunSettings
 from beam_etl.sinks import SinkSettings
 from beam_etl.storage import join_path, storage_for
 from beam_etl.table_names import TableRule
@@ -34,7 +42,7 @@ class LoadResult:
 
     Attributes:
       report: the load's report, as in report.json.
-      already_loaded: nothing was done, because this very load is the current one.
+      already_loaded: nothing was done, because the tables hold all of it.
     """
 
     report: dict[str, Any]
@@ -58,19 +66,64 @@ def run_load(config: EtlConfig, beam_args: Sequence[str] = ()) -> LoadResult:
     check_postgres(config)
     rules = [TableRule(table.name, table.files) for table in config.tables]
     files = discover(config.input, rules, config.table)
-    plan = freeze_plan(config, files, os.cpu_count() or 1, lambda frozen: _is_current(frozen, config))
+    # Runs of one load may share its leases; a forced one is another load each time.
+    owner = plan_key(config, files) + (f"-{uuid.uuid4().hex[:8]}" if config.force else "")
+    tables = sorted({file.table for file in files})
+    _prepare_postgres(sink_settings(config, ""))
+    with hold_leases(owner, tables, sink_settings(config, "")) as leases:
+        sinks = sink_settings(config, "", leases.tokens)
+        for table in tables:
+            roll_forward(table, sinks)
+        result = _plan_and_run(config, files, beam_args, started, sinks)
+        if result.report["published"] and not config.keep_staging and not leases.is_shared():
+            collect_load(dataclasses.replace(sinks, load_id=result.report["load_id"]))
+    _copy_report(config, result.report)
+    return result
+
+
+def _plan_and_run(
+    config: EtlConfig, files: Sequence[SourceFile], beam_args: Sequence[str], started: float, sinks: SinkSettings
+) -> LoadResult:
+    """Does what is left to do of a load whose tables are leased.
+
+    Args:
+      sinks: with the tokens of the leases, of no load yet.
+    """
+    holdings = read_holdings(sorted({file.table for file in files}), sinks)
+    plan = freeze_plan(
+        config,
+        files,
+        os.cpu_count() or 1,
+        select=lambda: select_files(config, files, holdings),
+        is_current=holdings.is_current,
+        may_resume=lambda frozen: holdings.may_resume(frozen, lambda *load: ever_published(sinks, *load)),
+    )
+    sinks = dataclasses.replace(sinks, load_id=plan.load_id)
     failpoints.hit("load.planned")
     report = read_report(config.output, plan.load_id)
-    if report is not None and report["published"] and _is_current(plan, config):
-        _copy_report(config, report)
+    if report is not None and report["published"] and holdings.is_current(plan):
         return LoadResult(report, already_loaded=True)
-    logger.info("load %s: %d files, %d tables", plan.load_id, len(plan.files), len(plan.tables))
-    _run_graph(config, plan, beam_args, started)
+    published = frozenset(table.name for table in plan.tables if holdings.holds(plan, table.name))
+    if len(published) < len(plan.tables):
+        logger.info("load %s: %d files, %d tables", plan.load_id, len(plan.files), len(plan.tables))
+        _run_graph(config, plan, beam_args, RunSettings(started, 0, published, sinks.tokens))
+    else:
+        # All is there already: a run was killed before its report, or the tables held every file when this was planned.
+        for table in {file.table for file in plan.skipped}:
+            sinks.open_parquet().complete(table)
+        write_report(sinks, [], started, published)
     report = read_report(config.output, plan.load_id)
     if report is None:
         raise RunFailedError(f"load {plan.load_id} wrote no report")
-    _copy_report(config, report)
-    return LoadResult(report)
+    return LoadResult(report, already_loaded=not plan.files)
+
+
+def _prepare_postgres(sinks: SinkSettings) -> None:
+    """The database may be a new one, without any books."""
+    postgres = sinks.open_postgres()
+    if postgres is not None:
+        postgres.prepare()
+        postgres.close()
 
 
 def check_writable(setting: str, probe: str) -> None:
@@ -100,12 +153,12 @@ def check_postgres(config: EtlConfig) -> None:
         store.close()
 
 
-def _run_graph(config: EtlConfig, plan: LoadPlan, beam_args: Sequence[str], started: float) -> None:
+def _run_graph(config: EtlConfig, plan: LoadPlan, beam_args: Sequence[str], run: RunSettings) -> None:
     # Beam takes seconds to import, and nothing before this line needs it.
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    from beam_etl.pipeline import RunSettings, build
+    from beam_etl.pipeline import build
     from runners.table import place_for
 
     place = place_for(config.runner)
@@ -113,16 +166,10 @@ def _run_graph(config: EtlConfig, plan: LoadPlan, beam_args: Sequence[str], star
     if problems:
         raise ValueError("\n".join(problems))
     cores = os.cpu_count() or 1
-    sinks = sink_settings(config, plan)
-    # A run that was killed after publishing a table and before reporting it left all to do but the converting.
-    finished = _published_tables(plan, sinks) & _reported_tables(config.output, plan)
-    run = RunSettings(started, place.static_lanes(beam_args, cores), finished)
+    run = dataclasses.replace(run, static_lanes=place.static_lanes(beam_args, cores))
     options = PipelineOptions([*place.options(beam_args, cores), "--no_save_main_session"])
     place.prepare()
-    postgres = sinks.open_postgres()
-    if postgres is not None:
-        postgres.prepare()
-        postgres.close()
+    _prepare_postgres(sink_settings(config, plan.load_id))
     pipeline = beam.Pipeline(options=options)
     build(pipeline, config, plan, run)
     try:
@@ -144,30 +191,6 @@ def _last_line(error: Exception) -> str:
     if panic and lines:
         return lines[0].partition(", stage: ")[0].strip()
     return lines[-1].strip() if lines else type(error).__name__
-
-
-def _is_current(plan: LoadPlan, config: EtlConfig) -> bool:
-    """Whether this very load is what its tables hold now, in every sink."""
-    return len(_published_tables(plan, sink_settings(config, plan))) == len(plan.tables)
-
-
-def _published_tables(plan: LoadPlan, sinks: SinkSettings) -> frozenset[str]:
-    """Tables that this load has published whole, in every sink, and that nothing has replaced or removed since."""
-    parquet, postgres = sinks.open_parquet(), sinks.open_postgres()
-    tables = frozenset(table.name for table in plan.tables if parquet.published_load(table.name) == plan.load_id)
-    if postgres is None:
-        return tables
-    try:
-        postgres.prepare()  # the database may be a new one, without any books
-        return frozenset(t for t in tables if postgres.published_load(t) == plan.load_id and postgres.target_exists(t))
-    finally:
-        postgres.close()
-
-
-def _reported_tables(output: str, plan: LoadPlan) -> frozenset[str]:
-    """Tables that the load's report calls published."""
-    report = read_report(output, plan.load_id) or {"tables": {}}
-    return frozenset(name for name, entry in report["tables"].items() if entry["published"])
 
 
 def _copy_report(config: EtlConfig, report: dict[str, Any]) -> None:

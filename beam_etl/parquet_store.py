@@ -2,34 +2,40 @@
 
 Layout below the output path, besides staging (parquet_staging.py):
 
-    _beam_etl/manifests/<table>/   <sequence>-<load>.json, and <load>.intent while files are moved
+    _beam_etl/manifests/<table>/   <sequence>.json, and <load>.load for each load that ever moved files: its lease's token
     <table>/                       <load>-<chunk_id>.parquet, and _SUCCESS
 
-A table is what its manifest with the highest sequence names. `_SUCCESS` stands in a table's directory only while that
-holds exactly the files of one load.
+A table is what its manifest with the highest sequence names: the files of the last load that replaced it, and of all
+that were appended since. A manifest is created only where there is none of its sequence, so two loads that saw the same
+table cannot both be published. `_SUCCESS` stands in a table's directory only while that holds exactly what the manifest
+names.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from beam_etl import failpoints
+from beam_etl.leases import require_token
 from beam_etl.model import ChunkRecord
 from beam_etl.parquet_file import write_parquet
 from beam_etl.parquet_staging import ParquetStaging, safe_name, to_json
 from beam_etl.schema import TableSchema
 from beam_etl.storage import join_path
+from beam_etl.table_state import LeaseLostError, PublishTerms, TableChangedError, TableState, source_entry
 
 __all__ = ["ParquetStore", "safe_name"]
 
 SUCCESS = "_SUCCESS"
-INTENT_SUFFIX = ".intent"
-_MANIFEST_NAME = re.compile(r"(\d{10,})-(.+)\.json")
+MARKER_SUFFIX = ".load"
+REPLACE = PublishTerms()
+_MANIFEST_NAME = re.compile(r"(\d{10,})\.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,91 +53,138 @@ class ParquetStore(ParquetStaging):
         schema: TableSchema,
         records: Sequence[ChunkRecord],
         books: Mapping[str, Any],
-        sequence: int | None = None,
+        terms: PublishTerms = REPLACE,
+        later_loads: Collection[str] = (),
     ) -> str:
-        """Replaces a table by the files of the records; returns the path of the manifest.
+        """Makes the files of the records a table, or part of it; returns the path of the manifest.
 
         A crash anywhere is completed by calling again with the same arguments; once the load is published, calling
         again changes nothing, and once a later load is published neither. Until the manifest exists the load is not
-        published, but files of the old and the new generation may stand side by side, which the missing `_SUCCESS`
-        tells. The caller sees to it that one load at a time publishes a table.
+        published, but files of several loads may stand side by side, which the missing `_SUCCESS` tells. Of two loads
+        that publish a table at once, one creates the next manifest and the other is refused.
 
         Args:
-          books: the table's books, kept in the manifest; plain JSON values.
-          sequence: position among the table's loads, from 1 on, where another sink has fixed it; None for the next.
+          books: the load's books of the table, kept in the manifest; plain JSON values.
+          later_loads: what PostgreSQL has published into the table after this load, where it is a sink.
 
         Raises:
-          ValueError: records of another load, table or schema; a sequence that is not after the current one; or files
-            in the table's directory that beam_etl did not write. Nothing has been moved then.
-          FileNotFoundError: a staged file is missing or damaged.
+          ValueError: records of another load, table or schema; the table holds a later load already; or files in the
+            table's directory that beam_etl did not write. Nothing has been moved then.
+          TableChangedError: the table is not what the terms say; what was moved is back in staging.
+          LeaseLostError: another load has the table now; likewise.
+          FileNotFoundError: a file is missing or damaged.
         """
         manifests = self._list_manifests(table)
-        own = next((manifest for manifest in manifests if manifest.load == safe_name(self.load_id)), None)
-        if own is not None and own != manifests[-1]:
-            return own.path
-        self._refuse_foreign_files(table, {manifest.load for manifest in manifests})
+        own = self._find_own(table, manifests)
+        if own is not None and own[0] != manifests[-1]:
+            return own[0].path
+        self._refuse_foreign_files(table)
         if own is None:
-            own = self._next_manifest(table, manifests, sequence)
-            files = self._move_files(table, schema, records)
-            manifest = {
-                "load_id": self.load_id,
-                "table": table,
-                "sequence": own.sequence,
-                "mode": "replace",
-                "schema": schema.to_json(),
-                "files": files,
-                "books": dict(books),
-                "previous": manifests[-1].path.rpartition("/")[2] if manifests else None,
-            }
-            # Refused only where another attempt of this load was faster: its manifest counts.
-            failpoints.hit("publish.before_manifest")
-            self._storage.create_if_absent(own.path, to_json(manifest))
-            failpoints.hit("publish.after_manifest")
-        self._finish(table, self._read_manifest(own))
-        return own.path
+            current = self._present_manifest(table, manifests)
+            self._check_terms(table, terms, current, later_loads)
+            kept = current if terms.mode == "append" else None
+            if kept is not None:
+                self._require_files(table, kept)
+            self._check_records(table, schema, records)
+            files = self._move_files(table, schema, records, kept, terms.token)
+            values = self._manifest_values(table, schema, files, books, terms, kept)
+            values["sequence"] = manifests[-1].sequence + 1 if manifests else 1
+            values["previous"] = manifests[-1].path.rpartition("/")[2] if manifests else None
+            own = self._create_manifest(table, values, records, terms.token)
+        self._finish(table, own[1])
+        return own[0].path
 
     def check_target(self, table: str) -> None:
         """Raises ValueError where files that beam_etl did not write stand in a table's directory. Changes nothing."""
-        self._refuse_foreign_files(table, {manifest.load for manifest in self._list_manifests(table)})
+        self._refuse_foreign_files(table)
+
+    def complete(self, table: str) -> None:
+        """Ends what a crash has left of the last publish of a table, whichever load's it was.
+
+        Raises:
+          FileNotFoundError: a file of the table is missing or damaged.
+        """
+        manifest = self._present_manifest(table, self._list_manifests(table))
+        if manifest is not None and self._read_success(table) != _success_bytes(manifest):
+            self._finish(table, manifest)
 
     def current_manifest(self, table: str) -> dict[str, Any] | None:
         """The manifest with the highest sequence: what the table is."""
         manifests = self._list_manifests(table)
         return self._read_manifest(manifests[-1]) if manifests else None
 
+    def published_manifest(self, table: str) -> str:
+        """Path of the manifest by which this load was published, "" where it never was; even if replaced since."""
+        own = self._find_own(table, self._list_manifests(table))
+        return own[0].path if own else ""
+
     def published_load(self, table: str) -> str | None:
-        """The load that a table holds whole; None while a publish is unfinished, or when files are missing."""
-        manifest = self.current_manifest(table)
+        """The load that was published last, if its table is whole; None while a publish is unfinished."""
+        state = self.state(table)
+        return state.last_load if state.loads and state.whole and state.finished else None
+
+    def state(self, table: str) -> TableState:
+        """What the table holds. Reads only."""
+        manifest = self._present_manifest(table, self._list_manifests(table))
         if manifest is None:
-            return None
-        try:
-            success = self._storage.read_bytes(join_path(self._directory(table), SUCCESS))
-        except FileNotFoundError:
-            return None
-        finished = success == _success_bytes(manifest) and not self._missing_files(table, manifest["files"])
-        return str(manifest["load_id"]) if finished else None
+            markers = self._markers(table)
+            names = self._sizes(self._directory(table))
+            return TableState(exists=any(not _loads_of(name, markers) and not _is_hidden(name) for name in names))
+        return TableState(
+            loads=tuple(manifest["loads"]),
+            files={source["key"]: source["version"] for source in manifest["sources"]},
+            exists=True,
+            whole=not self._missing_files(table, manifest["files"]),
+            finished=self._read_success(table) == _success_bytes(manifest),
+            schema=TableSchema.from_json(manifest["schema"]),
+        )
 
-    def _next_manifest(self, table: str, manifests: Sequence[_ManifestFile], sequence: int | None) -> _ManifestFile:
-        last = manifests[-1].sequence if manifests else 0
-        if sequence is not None and sequence <= last:
+    def _present_manifest(self, table: str, manifests: Sequence[_ManifestFile]) -> dict[str, Any] | None:
+        """The current manifest; None where all files it names were removed: then there is no table any more."""
+        if not manifests:
+            return None
+        manifest = self._read_manifest(manifests[-1])
+        names = self._sizes(self._directory(table)).keys()
+        return manifest if any(file["name"] in names for file in manifest["files"]) else None
+
+    def _find_own(self, table: str, manifests: Sequence[_ManifestFile]) -> tuple[_ManifestFile, dict[str, Any]] | None:
+        """The manifest by which this load was published, which every publish marks before it begins."""
+        if self._storage.stat(self._marker(table, safe_name(self.load_id))) is None:
+            return None
+        for file in reversed(manifests):
+            manifest = self._read_manifest(file)
+            if manifest["load_id"] == self.load_id:
+                return file, manifest
+        return None
+
+    def _check_terms(
+        self, table: str, terms: PublishTerms, current: Mapping[str, Any] | None, later_loads: Collection[str]
+    ) -> None:
+        terms.check_base(table, current["load_id"] if current else "", current is not None)
+        overtaken = set(current["loads"] if current else ()).intersection(later_loads)
+        if overtaken:
             raise ValueError(
-                f"table {table!r}: load {self.load_id} has sequence {sequence}, but load {manifests[-1].load} with "
-                f"sequence {last} is already published; start a new load"
+                f"table {table!r} holds load {min(overtaken)}, which PostgreSQL has published after load {self.load_id}; "
+                "start a new load"
             )
-        number = last + 1 if sequence is None else sequence
-        load = safe_name(self.load_id)
-        return _ManifestFile(number, load, join_path(self._manifests(table), f"{number:010d}-{load}.json"))
+        require_token(self.output, table, terms.token)
 
-    def _move_files(self, table: str, schema: TableSchema, records: Sequence[ChunkRecord]) -> list[dict[str, Any]]:
-        self._check_records(table, schema, records)
+    def _move_files(
+        self,
+        table: str,
+        schema: TableSchema,
+        records: Sequence[ChunkRecord],
+        kept: Mapping[str, Any] | None,
+        token: int,
+    ) -> list[dict[str, Any]]:
+        """Moves staged files to their final names; returns the entries of all files of the table to be."""
         # From here on the directory may hold files of this load, which the next load must know for ours.
-        intent = join_path(self._manifests(table), safe_name(self.load_id) + INTENT_SUFFIX)
-        self._storage.write_atomic(intent, b"")
-        directory = self._directory(table)
-        self._storage.delete_files([join_path(directory, SUCCESS)])
+        self._storage.write_atomic(self._marker(table, safe_name(self.load_id)), str(token).encode())
+        self._storage.delete_files([join_path(self._directory(table), SUCCESS)])
         failpoints.hit("publish.before_moves")
         moves = [self._places(record) for record in records if record.file]
-        self._storage.move_files([(staged, published) for staged, published in moves])
+        if moves:
+            self._storage.move_files([(staged, published) for staged, published in moves])
         files: list[dict[str, Any]] = [
             {
                 "name": self._published_name(record),
@@ -142,13 +195,68 @@ class ParquetStore(ParquetStaging):
             }
             for record in records
             if record.file
-        ] or [self._write_empty_file(table, schema)]
-        missing = self._missing_files(table, files)
-        if missing:
-            raise FileNotFoundError(
-                f"table {table!r}: {missing[0]} is missing or damaged; run load {self.load_id} again"
-            )
-        return files
+        ]
+        # A table without rows, or new columns without rows, still need a file in which readers find the columns.
+        if not files and (kept is None or kept["schema"] != json.loads(to_json(schema.to_json()))):
+            files = [self._write_empty_file(table, schema)]
+        return [*(kept["files"] if kept else []), *files]
+
+    def _manifest_values(
+        self,
+        table: str,
+        schema: TableSchema,
+        files: Sequence[Mapping[str, Any]],
+        books: Mapping[str, Any],
+        terms: PublishTerms,
+        kept: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:
+        sources = [source_entry(file, self.load_id) for file in terms.sources]
+        return {
+            "load_id": self.load_id,
+            "table": table,
+            "mode": terms.mode,
+            "token": terms.token,
+            "schema": schema.to_json(),
+            "loads": [*(kept["loads"] if kept else []), self.load_id],
+            "files": list(files),
+            "sources": [*(kept["sources"] if kept else []), *sources],
+            "books": dict(books),
+        }
+
+    def _create_manifest(
+        self, table: str, values: Mapping[str, Any], records: Sequence[ChunkRecord], token: int
+    ) -> tuple[_ManifestFile, dict[str, Any]]:
+        """The commit: whoever creates the next manifest has published. A loser takes its files back."""
+        sequence = int(values["sequence"])
+        own = _ManifestFile(sequence, join_path(self._manifests(table), f"{sequence:010d}.json"))
+        try:
+            self._require_files(table, values)
+            require_token(self.output, table, token)
+            failpoints.hit("publish.before_manifest")
+            self._storage.create_if_absent(own.path, to_json(values))
+            failpoints.hit("publish.after_manifest")
+            created = self._read_manifest(own)
+            if created["load_id"] != self.load_id:
+                raise TableChangedError(
+                    f"table {table!r}: load {created['load_id']} was published while load {self.load_id} was on its "
+                    "way; run the same command again"
+                )
+        except (FileNotFoundError, LeaseLostError, TableChangedError):
+            self._take_back(table, records)
+            raise
+        return own, created
+
+    def _take_back(self, table: str, records: Sequence[ChunkRecord]) -> None:
+        """Moves files of this load from the table's directory back to staging, unless the table has come to hold them."""
+        manifest = self.current_manifest(table) or {"files": []}
+        held = {file["name"] for file in manifest["files"]}
+        directory = self._sizes(self._directory(table))
+        for record in records:
+            if record.file and self._published_name(record) in directory.keys() - held:
+                staged, published = self._places(record)
+                # Gone where a later holder of the lease has cleared it away: the chunk is then converted again.
+                with contextlib.suppress(FileNotFoundError):
+                    self._storage.move(published, staged)
 
     def _check_records(self, table: str, schema: TableSchema, records: Sequence[ChunkRecord]) -> None:
         expected = (self.load_id, table, schema.hash, "parquet")
@@ -173,33 +281,50 @@ class ParquetStore(ParquetStaging):
         return {"name": name, "chunk_id": "", "rows": 0, "bytes": written.file_bytes, "checksum": written.checksum}
 
     def _finish(self, table: str, manifest: Mapping[str, Any]) -> None:
-        """Deletes what the manifest does not name, then marks the table as whole."""
-        missing = self._missing_files(table, manifest["files"])
-        if missing:
-            raise FileNotFoundError(
-                f"table {table!r}: {missing[0]} of the published load {manifest['load_id']} is missing or damaged; "
-                "restore it, or publish a new load"
-            )
+        """Deletes what the manifest does not name, then marks the table as whole.
+
+        A load whose token is not above that of the manifest can never be published any more, unless it was; files of a
+        later one are its beginnings, and stay.
+        """
+        self._require_files(table, manifest)
         directory = self._directory(table)
         kept = {file["name"] for file in manifest["files"]} | {SUCCESS}
         leftover = [name for name in self._sizes(directory) if name not in kept and not _is_hidden(name)]
-        self._storage.delete_files([join_path(directory, name) for name in leftover])
-        self._storage.write_atomic(join_path(directory, SUCCESS), _success_bytes(manifest))
+        markers = self._markers(table)
+        doomed = [name for name in leftover if self._is_older(table, _loads_of(name, markers), manifest["token"])]
+        if doomed:
+            self._storage.delete_files([join_path(directory, name) for name in doomed])
+        if len(doomed) == len(leftover) and self._read_success(table) != _success_bytes(manifest):
+            self._storage.write_atomic(join_path(directory, SUCCESS), _success_bytes(manifest))
         failpoints.hit("publish.after_success")
-        intents = [name for name in self._sizes(self._manifests(table)) if name.endswith(INTENT_SUFFIX)]
-        self._storage.delete_files([join_path(self._manifests(table), name) for name in intents])
 
-    def _refuse_foreign_files(self, table: str, loads: set[str]) -> None:
-        names = self._sizes(self._manifests(table))
-        loads = loads | {name.removesuffix(INTENT_SUFFIX) for name in names if name.endswith(INTENT_SUFFIX)}
+    def _is_older(self, table: str, loads: Sequence[str], token: int) -> bool:
+        """Whether a file that any of these loads may have written is from before that token or under it."""
+        return all(int(self._storage.read_bytes(self._marker(table, load)) or b"0") <= token for load in loads)
+
+    def _refuse_foreign_files(self, table: str) -> None:
         directory = self._directory(table)
+        markers = self._markers(table)
         for name in self._sizes(directory):
-            of_known_load = any(name[: dash.start()] in loads for dash in re.finditer("-", name))
-            if name != SUCCESS and not of_known_load and not _is_hidden(name):
+            if name != SUCCESS and not _loads_of(name, markers) and not _is_hidden(name):
                 raise ValueError(
                     f"{join_path(directory, name)} was not written by beam_etl, and replacing table {table!r} would "
                     "mix with it; move it away, or choose another output or table name"
                 )
+
+    def _read_success(self, table: str) -> bytes:
+        try:
+            return self._storage.read_bytes(join_path(self._directory(table), SUCCESS))
+        except FileNotFoundError:
+            return b""
+
+    def _require_files(self, table: str, manifest: Mapping[str, Any]) -> None:
+        missing = self._missing_files(table, manifest["files"])
+        if missing:
+            raise FileNotFoundError(
+                f"table {table!r}: {missing[0]} of load {manifest['load_id']} is missing or damaged; restore it, or "
+                "replace the table by a new load"
+            )
 
     def _missing_files(self, table: str, files: Sequence[Mapping[str, Any]]) -> list[str]:
         directory = self._directory(table)
@@ -209,8 +334,16 @@ class ParquetStore(ParquetStaging):
     def _list_manifests(self, table: str) -> list[_ManifestFile]:
         directory = self._manifests(table)
         matches = (_MANIFEST_NAME.fullmatch(name) for name in self._sizes(directory))
-        found = (_ManifestFile(int(m[1]), m[2], join_path(directory, m[0])) for m in matches if m)
+        found = (_ManifestFile(int(m[1]), join_path(directory, m[0])) for m in matches if m)
         return sorted(found, key=lambda manifest: manifest.sequence)
+
+    def _marker(self, table: str, load: str) -> str:
+        return join_path(self._manifests(table), load + MARKER_SUFFIX)
+
+    def _markers(self, table: str) -> set[str]:
+        """The loads, by their safe names, whose files may stand in the table's directory."""
+        names = self._sizes(self._manifests(table))
+        return {name.removesuffix(MARKER_SUFFIX) for name in names if name.endswith(MARKER_SUFFIX)}
 
     def _read_manifest(self, manifest: _ManifestFile) -> dict[str, Any]:
         values: dict[str, Any] = json.loads(self._storage.read_bytes(manifest.path))
@@ -219,15 +352,19 @@ class ParquetStore(ParquetStaging):
 
 @dataclasses.dataclass(frozen=True)
 class _ManifestFile:
-    """A manifest by its name: sequence, load (quoted) and path."""
+    """A manifest by its name: sequence and path."""
 
     sequence: int
-    load: str
     path: str
 
 
 def _is_hidden(name: str) -> bool:
     return any(part.startswith(".") for part in name.split("/"))
+
+
+def _loads_of(name: str, loads: set[str]) -> list[str]:
+    """Those of the loads that may have written a file of that name."""
+    return [name[: dash.start()] for dash in re.finditer("-", name) if name[: dash.start()] in loads]
 
 
 def _success_bytes(manifest: Mapping[str, Any]) -> bytes:

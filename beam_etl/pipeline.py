@@ -1,12 +1,11 @@
 """The whole graph on one screen."""
 
-import dataclasses
-
 import apache_beam as beam
 
 from beam_etl.config import EtlConfig
 from beam_etl.declarations import declared_dialect, sink_settings, table_declaration
 from beam_etl.plan import LoadPlan
+from beam_etl.run_settings import RunSettings
 from transforms.balance_books import BalanceBooks
 from transforms.collect_evidence import CollectEvidence
 from transforms.discover_files import DiscoverFiles
@@ -21,25 +20,11 @@ from transforms.write_rejects import WriteRejects
 from transforms.write_report import WriteReport
 
 
-@dataclasses.dataclass(frozen=True)
-class RunSettings:
-    """What belongs to one run of a load and never changes what lands.
-
-    Attributes:
-      started: seconds since the epoch.
-      static_lanes: threads among which the runner deals work out before it starts them, 0 where it deals as it goes.
-      published_tables: tables that an earlier run of this load has published.
-    """
-
-    started: float
-    static_lanes: int = 0
-    published_tables: frozenset[str] = frozenset()
-
-
 def build(pipeline: beam.Pipeline, config: EtlConfig, plan: LoadPlan, run: RunSettings) -> None:
     """Assembles the load that `plan` describes."""
-    sinks = sink_settings(config, plan)
-    declarations = {table.name: table_declaration(table) for table in plan.tables}
+    sinks = sink_settings(config, plan.load_id, run.tokens)
+    bases = {name: base.schema for name, base in plan.bases.items()}
+    declarations = {table.name: table_declaration(table, bases.get(table.name)) for table in plan.tables}
     dialects = {table.name: declared_dialect(config.dialect, table) for table in plan.tables}
     tables = [table.name for table in plan.tables if table.name not in run.published_tables]
     limits = {"max_record_bytes": plan.max_record_bytes}
@@ -61,7 +46,9 @@ def build(pipeline: beam.Pipeline, config: EtlConfig, plan: LoadPlan, run: RunSe
 
     records = (first.records, second.records) | "JoinRecords" >> beam.Flatten()
     committed = records | "CountCommits" >> beam.combiners.Count.Globally()
-    balance = BalanceBooks(committed, schemas, widened, sinks, config.on_bad_file, config.max_reject_ratio)
+    balance = BalanceBooks(
+        committed, schemas, widened, sinks, declarations, config.on_bad_file, config.max_reject_ratio
+    )
     books = pipeline | "NameTables" >> beam.Create(tables) | "BalanceBooks" >> balance
     published = books | "WriteRejects" >> WriteRejects(sinks) | "PublishTables" >> PublishTables(sinks)
-    _ = published | "WriteReport" >> WriteReport(config.output, plan.load_id, run.started)
+    _ = published | "WriteReport" >> WriteReport(sinks, run.published_tables, run.started)

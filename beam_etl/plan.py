@@ -10,11 +10,12 @@ import dataclasses
 import datetime
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from beam_etl.config import EtlConfig, TableConfig
+from beam_etl.config import EtlConfig, Mode, TableConfig
 from beam_etl.model import SourceFile
+from beam_etl.schema import TableSchema
 from beam_etl.storage import storage_for
 
 # Raised whenever the kernels would read, cut or type the same bytes otherwise, or commit records would hold other fields:
@@ -24,6 +25,42 @@ KERNEL_VERSION = 1
 MIN_CHUNK_BYTES = 1 << 20
 MAX_CHUNK_BYTES = 24 << 20
 MIN_CHUNKS_PER_CORE = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class TableBase:
+    """What a table holds before the load, where that decides what the load does.
+
+    Attributes:
+      load_id: the last load that was published into it; "" where there is no table.
+      schema: of the table; None where there is none.
+    """
+
+    load_id: str = ""
+    schema: TableSchema | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"load_id": self.load_id, "schema": self.schema and self.schema.to_json()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> TableBase:
+        schema = values["schema"]
+        return cls(values["load_id"], None if schema is None else TableSchema.from_json(schema))
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """What a new load is to do, given what the tables hold.
+
+    Attributes:
+      files: to be loaded; file_id is the position.
+      skipped: what the tables hold already.
+      bases: table -> what it holds, of the tables of the files whose mode is not replace.
+    """
+
+    files: tuple[SourceFile, ...]
+    skipped: tuple[SourceFile, ...] = ()
+    bases: Mapping[str, TableBase] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +76,8 @@ class LoadPlan:
       postgres: whether PostgreSQL is a sink (never where: a plan holds no address and no credentials).
       files: the planned files; file_id is the position.
       tables: what is declared of each table that has files, as in job.yaml.
+      skipped: files that were found and not planned, because their tables hold them already.
+      bases: table -> what it held when the load was planned, where its mode is not replace.
     """
 
     load_id: str
@@ -49,6 +88,11 @@ class LoadPlan:
     postgres: bool
     files: tuple[SourceFile, ...]
     tables: tuple[TableConfig, ...]
+    skipped: tuple[SourceFile, ...] = ()
+    bases: Mapping[str, TableBase] = dataclasses.field(default_factory=dict)
+
+    def mode_of(self, table: str) -> Mode:
+        return next(declared.mode for declared in self.tables if declared.name == table) or "replace"
 
     def files_of(self, table: str) -> list[SourceFile]:
         return [file for file in self.files if file.table == table]
@@ -57,6 +101,8 @@ class LoadPlan:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values["files"] = [dataclasses.asdict(file) for file in self.files]
         values["tables"] = [table.model_dump(mode="json") for table in self.tables]
+        values["skipped"] = [dataclasses.asdict(file) for file in self.skipped]
+        values["bases"] = {name: base.to_json() for name, base in self.bases.items()}
         return json.dumps(values, ensure_ascii=False, indent=1).encode()
 
     @classmethod
@@ -64,6 +110,8 @@ class LoadPlan:
         values = json.loads(data)
         values["files"] = tuple(SourceFile(**file) for file in values["files"])
         values["tables"] = tuple(TableConfig.model_validate(table) for table in values["tables"])
+        values["skipped"] = tuple(SourceFile(**file) for file in values["skipped"])
+        values["bases"] = {name: TableBase.from_json(base) for name, base in values["bases"].items()}
         return cls(**values)
 
 
@@ -88,6 +136,9 @@ def read_report(output: str, load_id: str) -> dict[str, Any] | None:
 
 def plan_key(config: EtlConfig, files: Sequence[SourceFile]) -> str:
     """Hash of everything that decides which values land where, and of nothing else.
+
+    The files are all that were found, those that a table holds already among them: so the same command has the same key
+    before and after its load.
 
     Policies of publishing (max_reject_ratio, on_bad_file) are left out on purpose: after a refused publish, the same
     command with a wider policy resumes the load and publishes what is staged. Derived sizes are left out too, because
@@ -121,7 +172,12 @@ def plan_chunk_bytes(config: EtlConfig, files: Sequence[SourceFile], cores: int)
 
 
 def freeze_plan(
-    config: EtlConfig, files: Sequence[SourceFile], cores: int, is_current: Callable[[LoadPlan], bool]
+    config: EtlConfig,
+    files: Sequence[SourceFile],
+    cores: int,
+    select: Callable[[], Selection],
+    is_current: Callable[[LoadPlan], bool],
+    may_resume: Callable[[LoadPlan], bool],
 ) -> LoadPlan:
     """The plan of this load, durable; an unfinished load with the same plan_key is resumed, a finished one found again.
 
@@ -129,7 +185,13 @@ def freeze_plan(
     no longer what the tables hold. Two launchers that freeze at the same time get the same plan: the first one's.
 
     Args:
+      files: all that were found.
+      select: what a new load would have to do.
       is_current: whether a finished load is what its tables hold now.
+      may_resume: whether the tables are still what an unfinished load was planned on.
+
+    Raises:
+      ValueError: whatever select raises; nothing was planned then.
     """
     key = plan_key(config, files)
     generation = 0
@@ -138,20 +200,27 @@ def freeze_plan(
         path = f"{load_directory(config.output, load_id)}/plan.json"
         storage = storage_for(path)
         if storage.stat(path) is None:
-            plan = LoadPlan(
-                load_id=load_id,
-                plan_key=key,
-                created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-                chunk_bytes=plan_chunk_bytes(config, files, cores),
-                max_record_bytes=config.max_record_bytes,
-                postgres=config.postgres is not None,
-                files=tuple(files),
-                tables=tuple(config.table_config(name) for name in sorted({file.table for file in files})),
-            )
+            plan = _new_plan(config, load_id, key, cores, select())
             storage.create_if_absent(path, plan.to_bytes())
             return read_plan(config.output, load_id)
-        frozen, report = read_plan(config.output, load_id), read_report(config.output, load_id)
-        finished = report is not None and report["published"]
-        if not config.force and (not finished or is_current(frozen)):
-            return frozen
+        if not config.force:
+            frozen, report = read_plan(config.output, load_id), read_report(config.output, load_id)
+            finished = report is not None and report["published"]
+            if is_current(frozen) if finished else may_resume(frozen):
+                return frozen
         generation += 1
+
+
+def _new_plan(config: EtlConfig, load_id: str, key: str, cores: int, selection: Selection) -> LoadPlan:
+    return LoadPlan(
+        load_id=load_id,
+        plan_key=key,
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        chunk_bytes=plan_chunk_bytes(config, selection.files, cores),
+        max_record_bytes=config.max_record_bytes,
+        postgres=config.postgres is not None,
+        files=selection.files,
+        tables=tuple(config.table_config(name) for name in sorted({file.table for file in selection.files})),
+        skipped=selection.skipped,
+        bases=selection.bases,
+    )

@@ -48,6 +48,32 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (load_id, table_name)
     );
     """,
+    # What a table consists of: the loads from the last one with starts_table on, and their files. A lease is held while
+    # any row of its token is there; whoever claims it deletes the rows of others that have run out.
+    """
+    ALTER TABLE beam_etl.table_loads ADD COLUMN starts_table boolean NOT NULL DEFAULT true;
+    CREATE TABLE beam_etl.table_files (
+        target_schema text,
+        table_name text,
+        file_key text,
+        uri text NOT NULL,
+        member text NOT NULL,
+        version text NOT NULL,
+        load_id text NOT NULL,
+        PRIMARY KEY (target_schema, table_name, file_key)
+    );
+    CREATE SEQUENCE beam_etl.lease_tokens;
+    CREATE TABLE beam_etl.leases (
+        target_schema text,
+        table_name text,
+        run text,
+        token bigint NOT NULL,
+        owner text NOT NULL,
+        holder jsonb NOT NULL,
+        expires_at timestamptz NOT NULL,
+        PRIMARY KEY (target_schema, table_name, run)
+    );
+    """,
 )
 
 

@@ -1,8 +1,8 @@
-"""A staged table takes its target's place, in the caller's transaction."""
+"""A staged table takes its target's place, or its rows join it, in the caller's transaction."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
 
 import psycopg
 import tenacity
@@ -11,6 +11,7 @@ from psycopg import errors, sql
 from beam_etl.postgres_errors import PublishRefusedError
 from beam_etl.postgres_names import AUDIT_SCHEMA
 from beam_etl.postgres_session import Connection
+from beam_etl.postgres_tables import column_types
 
 # How long readers of the target may queue behind the swap at a time; then it steps back and lets them pass.
 SWAP_LOCK_SECONDS = 2.0
@@ -25,30 +26,6 @@ _RELATION_KINDS = {
     "I": "an index",
     "c": "a composite type",
 }
-
-
-class Publication(NamedTuple):
-    """Which load published a table last, and as what."""
-
-    load_id: str
-    target_table: str
-
-
-def latest_publication(connection: Connection, schema: str, table: str) -> Publication | None:
-    row = connection.execute(
-        "SELECT load_id, target_table FROM beam_etl.table_loads WHERE table_name = %s AND target_schema = %s "
-        "ORDER BY sequence DESC LIMIT 1",
-        [table, schema],
-    ).fetchone()
-    return Publication(*row) if row else None
-
-
-def published_schema(connection: Connection, load_id: str, table: str) -> str | None:
-    """The hash of the schema with which the load has published the table, or None before it has."""
-    row = connection.execute(
-        "SELECT schema_hash FROM beam_etl.table_loads WHERE load_id = %s AND table_name = %s", [load_id, table]
-    ).fetchone()
-    return str(row[0]) if row else None
 
 
 def count_rows(connection: Connection, schema: str, name: str) -> int:
@@ -70,6 +47,11 @@ def swap_tables(connection: Connection, staging: str, schema: str, target: str, 
       psycopg.errors.LockNotAvailable: the target stayed locked for retry_seconds.
     """
     _refuse_unless_ordinary(connection, schema, target)
+    _retry_locked(connection, retry_seconds, _swap_once, connection, staging, schema, target)
+
+
+def _retry_locked(connection: Connection, retry_seconds: float, step: Callable[..., None], *arguments: object) -> None:
+    """Runs a step that takes an exclusive lock, stepping back and trying again while others hold the table."""
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(errors.LockNotAvailable),
         wait=tenacity.wait_random(0.05, 0.5),
@@ -77,7 +59,7 @@ def swap_tables(connection: Connection, staging: str, schema: str, target: str, 
         reraise=True,
     )
     connection.execute(f"SET LOCAL lock_timeout = {int(SWAP_LOCK_SECONDS * 1000)}")
-    retrying(_swap_once, connection, staging, schema, target)
+    retrying(step, *arguments)
 
 
 def _swap_once(connection: Connection, staging: str, schema: str, target: str) -> None:
@@ -95,6 +77,57 @@ def _swap_once(connection: Connection, staging: str, schema: str, target: str) -
             connection.execute(sql.SQL("ALTER TABLE {} RENAME TO {}").format(renamed, sql.Identifier(target)))
     except errors.DependentObjectsStillExist as error:
         raise PublishRefusedError(_explain_dependents(schema, target, error)) from error
+
+
+def append_rows(
+    connection: Connection, staging: str, schema: str, target: str, rows: int, retry_seconds: float
+) -> None:
+    """Adds the rows of the staging table to "schema"."target", matched by the names of columns, and drops it.
+
+    Columns that the target lacks are added; while their rows are inserted, readers of the target wait.
+
+    Raises:
+      PublishRefusedError: the target is not an ordinary table, has a column of another type, a constraint does not allow
+        a row, or a trigger or rule kept rows back.
+      psycopg.errors.LockNotAvailable: the target stayed locked for retry_seconds.
+    """
+    _refuse_unless_ordinary(connection, schema, target)
+    staged, held = column_types(connection, AUDIT_SCHEMA, staging), column_types(connection, schema, target)
+    for name, kind in staged.items():
+        if held.get(name, kind) != kind:
+            raise PublishRefusedError(
+                f'"{schema}"."{target}": column {name!r} is {held[name]}, the load has {kind}; change the column back, '
+                "or replace the table"
+            )
+    added = {name: kind for name, kind in staged.items() if name not in held}
+    if added:
+        _retry_locked(connection, retry_seconds, _add_columns, connection, schema, target, added)
+    names = sql.SQL(", ").join(sql.Identifier(name) for name in staged)
+    source, place = sql.Identifier(AUDIT_SCHEMA, staging), sql.Identifier(schema, target)
+    try:
+        inserted = connection.execute(
+            sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(place, names, names, source)
+        ).rowcount
+    except errors.IntegrityError as error:
+        raise PublishRefusedError(
+            f'"{schema}"."{target}" does not take the rows: {error.diag.message_primary} '
+            f"({error.diag.message_detail or 'constraint ' + str(error.diag.constraint_name)}); mend the files, or drop "
+            "the constraint"
+        ) from error
+    if inserted != rows:
+        raise PublishRefusedError(
+            f'"{schema}"."{target}" took {inserted} of {rows} rows; disable the trigger or rule that keeps rows back'
+        )
+    connection.execute(sql.SQL("DROP TABLE {}").format(source))
+    connection.execute(sql.SQL("ANALYZE {}").format(place))
+
+
+def _add_columns(connection: Connection, schema: str, target: str, columns: Mapping[str, str]) -> None:
+    clauses = sql.SQL(", ").join(
+        sql.SQL("ADD COLUMN {} {}").format(sql.Identifier(name), sql.SQL(kind)) for name, kind in columns.items()
+    )
+    with connection.transaction():
+        connection.execute(sql.SQL("ALTER TABLE {} {}").format(sql.Identifier(schema, target), clauses))
 
 
 def _refuse_unless_ordinary(connection: Connection, schema: str, target: str) -> None:

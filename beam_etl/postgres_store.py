@@ -31,11 +31,24 @@ from beam_etl.postgres_ledger import (
     read_records,
 )
 from beam_etl.postgres_names import AUDIT_SCHEMA, postgres_column, postgres_name, staging_name
-from beam_etl.postgres_publish import Publication, count_rows, latest_publication, published_schema, swap_tables
+from beam_etl.postgres_publish import append_rows, count_rows, swap_tables
 from beam_etl.postgres_session import Connection, PostgresSession
+from beam_etl.postgres_tables import (
+    Publication,
+    enter_files,
+    forget_files,
+    latest_publication,
+    published_schema,
+    read_loads,
+    read_loads_after,
+    read_state,
+    require_token,
+)
 from beam_etl.schema import TableSchema
+from beam_etl.table_state import PublishTerms, TableState
 
 T = TypeVar("T")
+REPLACE = PublishTerms()
 
 
 class PostgresStore:
@@ -103,16 +116,18 @@ class PostgresStore:
             session.close()
 
     def prepare(self) -> None:
-        """Makes or updates the audit schema and enters this load. Idempotent; processes may race."""
+        """Makes or updates the audit schema and enters this load, if the store has one. Idempotent; processes may race."""
 
         def work(connection: Connection) -> None:
             create_audit_schema(connection)
+            if not self.load_id:
+                return
             connection.execute(
                 "INSERT INTO beam_etl.loads (load_id, target_schema) VALUES (%s, %s) ON CONFLICT DO NOTHING",
                 [self.load_id, self.target_schema],
             )
 
-        self._run(work)
+        self.run(work)
 
     def create_staging(self, table: str, schema: TableSchema) -> None:
         """Makes the staging table of this load, table and schema. Idempotent; processes may race.
@@ -126,7 +141,7 @@ class PostgresStore:
         )
 
         def work(connection: Connection) -> None:
-            self._lock_table(connection, table)
+            self.lock_table(connection, table)
             if published_schema(connection, self.load_id, table) == schema.hash:
                 return
             # Autovacuum would read the growing table again and again; publishing analyses it and turns it on.
@@ -141,7 +156,7 @@ class PostgresStore:
                 [self.load_id, table, schema.hash, name],
             )
 
-        self._run(work)
+        self.run(work)
 
     def commit_chunk(self, converted: ConvertedChunk, table: pa.Table) -> CommittedChunk:
         """Lands a chunk's rows and its record in one transaction: at least once called, exactly once in effect.
@@ -184,23 +199,26 @@ class PostgresStore:
                 correct_chunk(connection, committed)
             return committed
 
-        return self._run(work)
+        return self.run(work)
 
     def read_record(self, table: str, schema_hash: str, chunk_id: str) -> ChunkRecord | None:
         """The committed record of a chunk, or None. Reads only."""
-        found = self._run(lambda connection: read_chunk(connection, self.load_id, table, schema_hash, chunk_id))
+        found = self.run(lambda connection: read_chunk(connection, self.load_id, table, schema_hash, chunk_id))
         return found.record if found else None
 
     def read_records(self, table: str, schema_hash: str) -> list[ChunkRecord]:
         """The committed records of a table under a schema, in the order of their chunk ids. Reads only."""
-        return self._run(lambda connection: read_records(connection, self.load_id, table, schema_hash))
+        return self.run(lambda connection: read_records(connection, self.load_id, table, schema_hash))
 
     def committed_chunks(self, table: str, schema_hash: str) -> set[str]:
         """The ids of a table's committed chunks under a schema: what a resumed load need not repeat. Reads only."""
-        return self._run(lambda connection: read_chunk_ids(connection, self.load_id, table, schema_hash))
+        return self.run(lambda connection: read_chunk_ids(connection, self.load_id, table, schema_hash))
 
     def count_rows(self, table: str, schema_hash: str) -> int:
         """The rows that are really there: in staging, or in the target once published by this load. Reads only.
+
+        Rows that were added to a table, or to which others were added, are as many as were counted within the
+        transaction that published them.
 
         Raises:
           PublishRefusedError: this load published the table, and another has replaced it since.
@@ -209,15 +227,24 @@ class PostgresStore:
         def work(connection: Connection) -> int:
             if published_schema(connection, self.load_id, table) != schema_hash:
                 return count_rows(connection, AUDIT_SCHEMA, self._staging_name(table, schema_hash))
-            latest = self._latest(connection, table)
-            if latest is None or latest.load_id != self.load_id:
+            loads = read_loads(connection, self.target_schema, table)
+            own = next((load for load in loads if load.load_id == self.load_id), None)
+            if own is None:
                 raise PublishRefusedError(f"table {table!r} of load {self.load_id!r} was replaced by a later load")
-            return count_rows(connection, self.target_schema, latest.target_table)
+            return count_rows(connection, self.target_schema, own.target_table) if len(loads) == 1 else own.rows
 
-        return self._run(work)
+        return self.run(work)
 
-    def publish(self, table: str, schema_hash: str, rows: int, rejects: int, target_table: str | None = None) -> bool:
-        """Replaces the target with the staging table, in one transaction that also enters the load in the books.
+    def publish(
+        self,
+        table: str,
+        schema_hash: str,
+        rows: int,
+        rejects: int,
+        target_table: str | None = None,
+        terms: PublishTerms = REPLACE,
+    ) -> bool:
+        """Makes the staging table the target, or part of it, in one transaction that also enters the load in the books.
 
         True where this call published; False where this load had published the table before, by another process or by a
         COMMIT whose answer was lost: either way it is published. Readers see the old table or the new one.
@@ -229,23 +256,30 @@ class PostgresStore:
 
         Raises:
           PublishRefusedError: rows are missing or too many, the target is not an ordinary table, objects depend on it,
-            or this load has published the table with another schema.
+            its columns or constraints do not take the rows, or this load has published the table with another schema.
+          TableChangedError, LeaseLostError: another load was faster.
           PostgresUnavailableError: the target stayed locked for retry_seconds.
         """
         target = postgres_name(target_table or table)
         staging = self._staging_name(table, schema_hash)
 
         def work(connection: Connection) -> bool:
-            self._lock_table(connection, table)
+            self.lock_table(connection, table)
+            state = read_state(connection, self.target_schema, table, target)
             entered = connection.execute(
                 "INSERT INTO beam_etl.table_loads "
-                "(load_id, table_name, schema_hash, target_schema, target_table, rows, rejects) "
-                "VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-                [self.load_id, table, schema_hash, self.target_schema, target, rows, rejects],
+                "(load_id, table_name, schema_hash, target_schema, target_table, rows, rejects, starts_table) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+                [
+                    *(self.load_id, table, schema_hash, self.target_schema, target, rows, rejects),
+                    terms.mode != "append" or not state.loads,
+                ],
             )
             if not entered.rowcount:
                 self._refuse_other_schema(connection, table, schema_hash)
                 return False
+            require_token(connection, self.target_schema, table, terms.token)
+            terms.check_base(table, state.last_load, state.exists)
             place = sql.Identifier(AUDIT_SCHEMA, staging)
             connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(place))
             found = count_rows(connection, AUDIT_SCHEMA, staging)
@@ -253,17 +287,44 @@ class PostgresStore:
                 raise PublishRefusedError(
                     f"table {table!r} was not published: its staging table holds {found} rows, its books say {rows}"
                 )
-            connection.execute(sql.SQL("ANALYZE {}").format(place))  # good plans from the first query on
-            swap_tables(connection, staging, self.target_schema, target, self.retry_seconds)
+            if terms.mode == "append" and state.loads:
+                append_rows(connection, staging, self.target_schema, target, rows, self.retry_seconds)
+            else:
+                connection.execute(sql.SQL("ANALYZE {}").format(place))  # good plans from the first query on
+                swap_tables(connection, staging, self.target_schema, target, self.retry_seconds)
+                forget_files(connection, self.target_schema, table)
+            enter_files(connection, self.target_schema, table, self.load_id, terms.sources)
             connection.execute("DELETE FROM beam_etl.staging_tables WHERE staging_name = %s", [staging])
             failpoints.hit("publish.swapped")
             return True
 
-        return self._run(work)
+        return self.run(work)
+
+    def state(self, table: str) -> TableState:
+        """What the table holds. Reads only."""
+
+        def work(connection: Connection) -> TableState:
+            latest = self._latest(connection, table)
+            target = latest.target_table if latest else postgres_name(table)
+            return read_state(connection, self.target_schema, table, target)
+
+        return self.run(work)
+
+    def loads_of(self, table: str) -> list[Publication]:
+        """The loads that the table consists of, in the order of their publishing. Reads only."""
+        return self.run(lambda connection: read_loads(connection, self.target_schema, table))
+
+    def has_published(self, table: str) -> bool:
+        """Whether this load ever published the table, even if it was replaced since. Reads only."""
+        return self.run(lambda connection: published_schema(connection, self.load_id, table)) is not None
+
+    def loads_after(self, table: str) -> list[str]:
+        """The loads that were published into the table after this one. Reads only."""
+        return self.run(lambda connection: read_loads_after(connection, self.target_schema, table, self.load_id))
 
     def published_load(self, table: str) -> str | None:
         """The load that published the table last into this target schema, or None. Reads only."""
-        latest = self._run(lambda connection: self._latest(connection, table))
+        latest = self.run(lambda connection: self._latest(connection, table))
         return latest.load_id if latest else None
 
     def target_exists(self, table: str) -> bool:
@@ -277,7 +338,14 @@ class PostgresStore:
             ).fetchone()
             return row is not None
 
-        return self._run(work)
+        return self.run(work)
+
+    def staged_loads(self) -> list[str]:
+        """All loads that have staging tables. Reads only."""
+        rows = self.run(
+            lambda connection: connection.execute("SELECT DISTINCT load_id FROM beam_etl.staging_tables").fetchall()
+        )
+        return [load_id for (load_id,) in rows]
 
     def drop_staging(self, table: str | None = None) -> None:
         """Drops this load's staging tables, of one table or of all, and forgets their chunks; idempotent.
@@ -295,9 +363,10 @@ class PostgresStore:
                 connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(AUDIT_SCHEMA, name)))
                 forget_chunks(connection, self.load_id, table_name, schema_hash)
 
-        self._run(work)
+        self.run(work)
 
-    def _run(self, work: Callable[[Connection], T]) -> T:
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """The result of work(connection), committed; see PostgresSession."""
         if self._session is None:
             raise RuntimeError("this PostgresStore is not open; call open() first, for example in setup")
         return self._session.run(work)
@@ -305,7 +374,7 @@ class PostgresStore:
     def _staging_name(self, table: str, schema_hash: str) -> str:
         return staging_name(self.load_id, table, schema_hash)
 
-    def _lock_table(self, connection: Connection, table: str) -> None:
+    def lock_table(self, connection: Connection, table: str) -> None:
         """Makes publications of a table queue, so that their sequence is the order of their commits."""
         lock_until_commit(connection, f"table {self.target_schema!r} {table!r}")
 

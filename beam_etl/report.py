@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from beam_etl import failpoints
 from beam_etl.model import InspectedFile
 from beam_etl.parquet_staging import safe_name
 from beam_etl.plan import LoadPlan, load_directory, read_plan, read_report
-from beam_etl.publication import PublishedTable
+from beam_etl.publication import PublishedTable, read_published
 from beam_etl.reject_files import rejects_directory
+from beam_etl.sinks import SinkSettings
 from beam_etl.storage import join_path, storage_for
 from beam_etl.table_plan import TablePlan, read_table_plan
 
@@ -22,23 +23,34 @@ MOST_DIALECTS = 20
 LOST_TABLE = "the table never came to its end in the graph; run the same command again to resume the load"
 
 
-def write_report(output: str, load_id: str, tables: Sequence[PublishedTable], started: float) -> str:
+def write_report(
+    sinks: SinkSettings, tables: Sequence[PublishedTable], started: float, published: Iterable[str] = ()
+) -> str:
     """Writes the report of a load and returns its path.
 
-    Tables that an earlier run of the same load published keep their entry; a planned table that never came to its end is
-    reported as not published.
+    Tables that an earlier run of the same load published keep their entry, whatever this run, which may be a late one,
+    has to say of them; where that run died before its report, the entry follows from what it published. A planned table
+    that never came to its end is reported as not published.
 
     Args:
+      sinks: where the load landed.
+      tables: that came to their end in this run.
       started: when this run started, seconds since the epoch.
+      published: tables that an earlier run of this load has published.
     """
+    output, load_id = sinks.output, sinks.load_id
     plan = read_plan(output, load_id)
     earlier = (read_report(output, load_id) or {"tables": {}})["tables"]
     seconds = round(time.time() - started, 3)
-    done = {table.books.table: _entry(output, load_id, table, seconds) for table in tables}
+    kept = {name: entry for name, entry in earlier.items() if entry["published"]}
+    done = {table.books.table: _entry(sinks, plan, table, seconds) for table in tables}
+    for name in set(published) - kept.keys() - done.keys():
+        found = read_published(name, sinks)
+        if found is not None:
+            done[name] = _entry(sinks, plan, found, seconds)
     entries = {}
-    for declared in plan.tables:
-        entry = done.get(declared.name) or earlier.get(declared.name)
-        entries[declared.name] = entry or _lost_entry(plan, declared.name)
+    for name in sorted({table.name for table in plan.tables} | {file.table for file in plan.skipped}):
+        entries[name] = kept.get(name) or done.get(name) or earlier.get(name) or _empty_entry(plan, name)
     report = {
         "load_id": load_id,
         "created": plan.created,
@@ -52,15 +64,18 @@ def write_report(output: str, load_id: str, tables: Sequence[PublishedTable], st
     return path
 
 
-def _entry(output: str, load_id: str, table: PublishedTable, seconds: float) -> dict[str, Any]:
+def _entry(sinks: SinkSettings, plan: LoadPlan, table: PublishedTable, seconds: float) -> dict[str, Any]:
     books = table.books
+    output, load_id = sinks.output, sinks.load_id
     table_plan = read_table_plan(output, load_id, books.table)
     return {
+        "mode": plan.mode_of(books.table),
         "records_in": books.records_in,
         "rows": books.rows,
         "rejects": books.rejects,
         "rejected_files": books.rejected_files,
         "files": books.files,
+        "skipped": _skipped(plan, books.table),
         "bytes": books.bytes,
         "schema": [
             {
@@ -101,22 +116,29 @@ def _dialect(file: InspectedFile) -> dict[str, Any]:
     }
 
 
-def _lost_entry(plan: LoadPlan, table: str) -> dict[str, Any]:
+def _empty_entry(plan: LoadPlan, table: str) -> dict[str, Any]:
+    """Of a table that never came to its end, or that holds all its files already, so that there was nothing to do."""
     files = plan.files_of(table)
     return {
+        "mode": plan.mode_of(table) if files else "append",
         "records_in": 0,
         "rows": 0,
         "rejects": 0,
         "rejected_files": 0,
         "files": len(files),
+        "skipped": _skipped(plan, table),
         "bytes": sum(file.size_bytes for file in files),
         "schema": [],
-        "balanced": False,
-        "published": False,
-        "reasons": [LOST_TABLE],
+        "balanced": not files,
+        "published": not files,
+        "reasons": [LOST_TABLE] if files else [],
         "seconds": 0.0,
         "parquet": "",
         "manifest": "",
         "rejects_directory": "",
         "dialects": [],
     }
+
+
+def _skipped(plan: LoadPlan, table: str) -> int:
+    return sum(file.table == table for file in plan.skipped)

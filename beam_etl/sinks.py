@@ -10,6 +10,15 @@ from beam_etl.postgres_store import PostgresStore
 
 
 @dataclasses.dataclass(frozen=True)
+class TableTokens:
+    """The tokens of the leases that a run holds of one table: of the lake, and of the database, 0 without one."""
+
+    table: str
+    lake: int = 0
+    postgres: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class SinkSettings:
     """Plain values that travel to workers; credentials only as references.
 
@@ -19,6 +28,7 @@ class SinkSettings:
       parquet_codec, parquet_codec_level: compression of the Parquet files.
       postgres: reference to the DSN (env:NAME, file:PATH, embedded:DIR or a DSN), None where PostgreSQL is no sink.
       postgres_schema: schema of the published tables.
+      tokens: of the tables' leases; a table that is not among them is guarded by nobody.
     """
 
     output: str
@@ -27,6 +37,10 @@ class SinkSettings:
     parquet_codec_level: int = 1
     postgres: str | None = None
     postgres_schema: str = "public"
+    tokens: tuple[TableTokens, ...] = ()
+
+    def tokens_of(self, table: str) -> TableTokens:
+        return next((tokens for tokens in self.tokens if tokens.table == table), TableTokens(table))
 
     @property
     def sources_directory(self) -> str:

@@ -155,6 +155,13 @@ def local_path(path: str) -> str:
     return unquote(urlsplit(path).path) if path.startswith("file://") else path
 
 
+def place_of(path: str) -> str:
+    """One text for each file, however its path is written: data.csv, ./data.csv, file:///... and the absolute path."""
+    if path.startswith("gs://"):
+        return path
+    return os.path.abspath(local_path(path))  # noqa: PTH100 - Path is slow over a hundred thousand files
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether an operating system error may go away by itself."""
     return isinstance(error, OSError) and error.errno in TRANSIENT_ERRNOS

@@ -70,6 +70,16 @@ def postgres_tables(dsn: str) -> set[str]:
     return {name for (name,) in rows}
 
 
+def staging_tables(dsn: str) -> set[str]:
+    """The staging tables that are there, whether the books know them or not."""
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'beam_etl' AND tablename LIKE 'staging!_%' ESCAPE '!' "
+            "AND tablename <> 'staging_tables'"
+        ).fetchall()
+    return {name for (name,) in rows}
+
+
 def reject_lines(lake: Path, table: str, load_id: str = "*") -> list[dict[str, Any]]:
     """The rejects of a table as its user gets them, in the order of files and records."""
     paths = sorted(lake.glob(f"_beam_etl/rejects/{load_id}/{safe_name(table)}/*.jsonl"))

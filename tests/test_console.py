@@ -13,6 +13,8 @@ def entry(**changes):
     places = {"parquet": "/lake/t", "manifest": "/m", "rejects_directory": "/r"}
     return {
         **whole,
+        "mode": "replace",
+        "skipped": 0,
         "published": True,
         "balanced": True,
         "reasons": [],
@@ -50,6 +52,15 @@ def test_a_load_that_was_there_already_claims_no_speed():
     text = printed({"t": entry()}, already_loaded=True)
     assert text.startswith("Already loaded: k-000 is what the tables hold; --force loads it again.\n")
     assert "MB/s" not in text
+
+
+def test_what_append_skipped_is_counted_and_explained():
+    text = printed({"t": entry(mode="append", skipped=1234)})
+    assert "│ table │ files │ skipped │" in text
+    assert "│ t     │    12 │   1,234 │" in text
+    assert "skipped" not in printed({"t": entry()})
+    text = printed({"t": entry(mode="append", files=2, skipped=3)}, already_loaded=True)
+    assert text.startswith("Already loaded: the tables hold all 5 files; append never adds a file twice.\n")
 
 
 def test_reasons_are_shown_up_to_a_few_and_rejected_files_counted():

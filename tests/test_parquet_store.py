@@ -14,10 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from beam_etl import parquet_staging
-from beam_etl.model import Chunk, ChunkRecord, ConvertedChunk, SpanCount
+from beam_etl.holder import Holder
+from beam_etl.leases import LakeLeases
+from beam_etl.model import Chunk, ChunkRecord, ConvertedChunk, SourceFile, SpanCount
 from beam_etl.parquet_store import ParquetStore
 from beam_etl.schema import ColumnSchema, ColumnType, TableSchema
 from beam_etl.storage import join_path, storage_for
+from beam_etl.table_state import LeaseLostError, PublishTerms, TableChangedError, TableState
 from tests.crashing_storage import Crash, CrashingStorage
 from tests.gcs_front import BUCKET, serve_gcs
 
@@ -74,13 +77,14 @@ def published(load_id: str, chunks: int = 3) -> list[str]:
 def test_publish_moves_the_files_and_says_what_the_table_is(output: str) -> None:
     records = stage(output, "load1")
     path = publish(output, "load1")
-    assert path == f"{output}/_beam_etl/manifests/orders/0000000001-load1.json"
+    assert path == f"{output}/_beam_etl/manifests/orders/0000000001.json"
     store = ParquetStore(output, "load1")
     assert store.current_manifest("orders") == {
         "load_id": "load1",
         "table": "orders",
         "sequence": 1,
         "mode": "replace",
+        "token": 0,
         "schema": json.loads(json.dumps(SCHEMA.to_json())),
         "files": [
             {
@@ -92,11 +96,13 @@ def test_publish_moves_the_files_and_says_what_the_table_is(output: str) -> None
             }
             for record in records
         ],
+        "loads": ["load1"],
+        "sources": [],
         "books": BOOKS,
         "previous": None,
     }
     assert names(output, "orders") == published("load1")
-    assert names(output, "_beam_etl/manifests/orders") == ["0000000001-load1.json"]
+    assert names(output, "_beam_etl/manifests/orders") == ["0000000001.json", "load1.load"]
     assert tree(output)["orders/_SUCCESS"] == b"load1\n"
     assert store.published_load("orders") == "load1"
     assert store.count_rows(records) == {record.chunk_id: 2 for record in records}
@@ -123,7 +129,7 @@ def test_the_next_load_replaces_the_last(output: str) -> None:
     store = ParquetStore(output, "any")
     manifest = store.current_manifest("orders")
     assert manifest is not None
-    assert (manifest["load_id"], manifest["sequence"], manifest["previous"]) == ("load2", 2, "0000000001-load1.json")
+    assert (manifest["load_id"], manifest["sequence"], manifest["previous"]) == ("load2", 2, "0000000001.json")
     assert names(output, "orders") == published("load2")
     assert store.published_load("orders") == "load2"
 
@@ -158,7 +164,7 @@ def test_two_publishers_of_one_load_at_once(output: str) -> None:
 
     with ThreadPoolExecutor(2) as pool:
         paths = set(pool.map(attempt, range(2)))
-    assert paths == {f"{output}/_beam_etl/manifests/orders/0000000001-load1.json"}
+    assert paths == {f"{output}/_beam_etl/manifests/orders/0000000001.json"}
     assert names(output, "orders") == published("load1", 8)
     assert ParquetStore(output, "load1").published_load("orders") == "load1"
 
@@ -194,15 +200,15 @@ def test_publish_is_completed_after_a_crash_at_every_step(
         assert ParquetStore(root, "load2").published_load("orders") == "load2"
         if storage.calls < at:
             break
-    # The intent, _SUCCESS away, moves, (the empty file,) the manifest, old files away, _SUCCESS, the intent away.
-    assert crashes == (7 if chunks else 8)
+    # The marker, _SUCCESS away, the moves or the empty file, the manifest, old files away, _SUCCESS.
+    assert crashes == 6
 
 
 def test_crash_within_the_moves_is_completed(output: str) -> None:
     records = stage(output, "load1")
     storage = storage_for(output)
     name = f"load1-{records[1].chunk_id}.parquet"
-    storage.write_atomic(f"{output}/_beam_etl/manifests/orders/load1.intent", b"")
+    storage.write_atomic(f"{output}/_beam_etl/manifests/orders/load1.load", b"0")
     storage.move(join_path(output, records[1].file), f"{output}/orders/{name}")
     store = ParquetStore(output, "load1")
     assert store.read_record("orders", SCHEMA.hash, records[1].chunk_id) == records[1]
@@ -224,13 +230,13 @@ def test_leftovers_of_a_load_that_was_given_up_are_removed(output: str, monkeypa
     stage(output, "load2")
     publish(output, "load2")
     assert names(output, "orders") == published("load2")
-    assert names(output, "_beam_etl/manifests/orders") == ["0000000001-load2.json"]
+    assert names(output, "_beam_etl/manifests/orders") == ["0000000001.json", "load1.load", "load2.load"]
 
 
-# The calls of publish that change something: 1 the intent, 2 _SUCCESS away, 3 the moves, 4 the manifest, 5 old files away,
-# 6 _SUCCESS, 7 the intent away.
+# The calls of publish that change something: 1 the marker, 2 _SUCCESS away, 3 the moves, 4 the manifest, 5 old files away,
+# 6 _SUCCESS.
 @pytest.mark.parametrize(
-    ("crash_before", "whole"), [(1, "load1"), (2, "load1"), (3, None), (4, None), (5, None), (6, None), (7, "load2")]
+    ("crash_before", "whole"), [(1, "load1"), (2, "load1"), (3, None), (4, None), (5, None), (6, None)]
 )
 def test_published_load_is_the_load_that_is_whole(
     output: str, crash_before: int, whole: str | None, monkeypatch: pytest.MonkeyPatch
@@ -252,7 +258,7 @@ def test_published_load_is_none_when_a_file_is_gone(output: str) -> None:
     publish(output, "load1")
     storage_for(output).delete(f"{output}/orders/{published('load1')[2]}")
     assert ParquetStore(output, "load1").published_load("orders") is None
-    with pytest.raises(FileNotFoundError, match=r"load1-000001-0+\.parquet of the published load load1"):
+    with pytest.raises(FileNotFoundError, match=r"load1-000001-0+\.parquet of load load1 is missing"):
         publish(output, "load1")
 
 
@@ -292,20 +298,15 @@ def test_hidden_files_of_others_are_left_alone(output: str) -> None:
     assert names(output, "orders") == [".DS_Store", *published("load2")]
 
 
-def test_the_sequence_of_another_sink_is_kept(output: str) -> None:
-    stage(output, "load1")
-    assert publish(output, "load1", sequence=5).endswith("/0000000005-load1.json")
+def test_the_order_of_postgres_is_kept(output: str) -> None:
     stage(output, "load2")
+    publish(output, "load2")
+    stage(output, "load1")
     before = tree(output)
-    for sequence in (1, 5):
-        with pytest.raises(ValueError, match=f"sequence {sequence}, but load load1 with sequence 5 is already"):
-            publish(output, "load2", sequence=sequence)
+    with pytest.raises(ValueError, match="holds load load2, which PostgreSQL has published after load load1; start a"):
+        publish(output, "load1", later_loads=["load2", "load3"])
     assert tree(output) == before
-    assert publish(output, "load2").endswith("/0000000006-load2.json")
-    stage(output, "load3")
-    assert publish(output, "load3", sequence=10_000_000_000).endswith("/10000000000-load3.json")
-    stage(output, "load4")
-    assert publish(output, "load4").endswith("/10000000001-load4.json")
+    publish(output, "load1", later_loads=["load3"])
 
 
 def test_a_damaged_staged_file_is_not_published(output: str) -> None:
@@ -342,6 +343,214 @@ def test_tables_and_loads_of_any_name_stay_apart(output: str) -> None:
         publish(output, "../load 1", table=table)
     store = ParquetStore(output, "../load 1")
     assert [store.published_load(table) for table in tables] == ["../load 1"] * len(tables)
-    manifests = [json.loads(data) for name, data in tree(output).items() if "/manifests/" in name]
+    manifests = [
+        json.loads(data) for name, data in tree(output).items() if "/manifests/" in name and name.endswith(".json")
+    ]
     assert {manifest["table"] for manifest in manifests} == set(tables)
     assert len({name.split("/")[0] for name in tree(output)}) == len(tables) + 1
+
+
+# --- append and fail_if_exists
+
+
+def append(output: str, load_id: str, base: str, **named: Any) -> str:
+    source = SourceFile(0, f"{load_id}.csv", "", "orders", 9, "9-1")
+    return publish(output, load_id, terms=PublishTerms("append", base, (source,), **named))
+
+
+def test_append_adds_files_and_leaves_the_others_alone(output: str) -> None:
+    stage(output, "load1")
+    append(output, "load1", base="")
+    before = tree(output)
+    stage(output, "load2", chunks=2)
+    path = append(output, "load2", base="load1")
+    store = ParquetStore(output, "any")
+    assert names(output, "orders") == published("load1") + published("load2", 2)[1:]
+    assert {name: tree(output)[name] for name in before if name != "orders/_SUCCESS"} == {
+        name: data for name, data in before.items() if name != "orders/_SUCCESS"
+    }
+    manifest = store.current_manifest("orders")
+    assert manifest is not None
+    assert [file["name"] for file in manifest["files"]] == names(output, "orders")[1:]
+    assert (manifest["loads"], manifest["mode"]) == (["load1", "load2"], "append")
+    assert [source["uri"] for source in manifest["sources"]] == ["load1.csv", "load2.csv"]
+    state = store.state("orders")
+    assert (state.loads, state.whole, state.finished) == (("load1", "load2"), True, True)
+    assert set(state.files.values()) == {"9-1"} and len(state.files) == 2
+    before = tree(output)
+    for load_id, base in (("load2", "load1"), ("load1", ""), ("load2", "load1")):
+        append(output, load_id, base)
+    assert tree(output) == before
+    assert ParquetStore(output, "load2").published_manifest("orders") == path
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("chunks", [3, 0])
+def test_append_is_completed_after_a_crash_at_every_step(
+    output: str, after: bool, chunks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(root: str) -> None:
+        stage(root, "load1", chunks=2)
+        publish(root, "load1")
+        ParquetStore(root, "load1").drop_staging()
+        stage(root, "load2", chunks=chunks)
+
+    undisturbed = join_path(output, "undisturbed")
+    prepare(undisturbed)
+    append(undisturbed, "load2", base="load1")
+    expected = outside_staging(undisturbed)
+    crashes = 0
+    for at in range(1, 99):
+        root = join_path(output, f"crash{at}")
+        prepare(root)
+        first = {
+            name: data for name, data in tree(root).items() if name.endswith(".parquet") and "/orders/" not in name
+        }
+        storage = CrashingStorage(storage_for(root), at, after)
+        with monkeypatch.context() as patch:
+            patch.setattr(parquet_staging, "storage_for", lambda _, storage=storage: storage)
+            try:
+                append(root, "load2", base="load1")
+            except Crash:
+                crashes += 1
+        assert first.items() <= tree(root).items(), "nothing of the table is ever missing"
+        append(root, "load2", base="load1")
+        assert outside_staging(root) == expected
+        assert ParquetStore(root, "load2").published_load("orders") == "load2"
+        if storage.calls < at:
+            break
+    # The marker, _SUCCESS away, the moves if there are any, the manifest, _SUCCESS.
+    assert crashes == (5 if chunks else 4)
+
+
+def test_a_table_that_gets_columns_without_rows_still_shows_them(output: str) -> None:
+    stage(output, "load1")
+    publish(output, "load1")
+    wider = TableSchema((*SCHEMA.columns, ColumnSchema("more", ColumnType("date"))))
+    store = ParquetStore(output, "load2")
+    store.publish("orders", wider, [], BOOKS, PublishTerms("append", "load1"))
+    assert names(output, "orders") == [*published("load1"), "load2-empty.parquet"]
+    assert store.state("orders").schema == wider
+
+
+@pytest.mark.parametrize(
+    ("terms", "complaint"),
+    [
+        (PublishTerms("append", ""), "planned on no table, but now there is the table of load load1"),
+        (
+            PublishTerms("append", "load0"),
+            "planned on the table of load load0, but now there is the table of load load1",
+        ),
+        (PublishTerms("fail_if_exists", ""), "mode fail_if_exists was planned on no table"),
+    ],
+)
+def test_a_table_that_is_not_what_a_load_was_planned_on_is_left_alone(
+    output: str, terms: PublishTerms, complaint: str
+) -> None:
+    stage(output, "load1")
+    publish(output, "load1")
+    stage(output, "load2")
+    before = tree(output)
+    with pytest.raises(TableChangedError, match=f"{complaint}.*run the same command again"):
+        publish(output, "load2", terms=terms)
+    assert tree(output) == before
+
+
+def test_of_two_loads_that_saw_the_same_table_one_is_published(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage(output, "load1")
+    publish(output, "load1")
+    stage(output, "load2")
+    stage(output, "load3")
+    staged = {name for name in tree(output) if "staging/load3" in name}
+    original = ParquetStore._create_manifest
+
+    def overtaken(self: ParquetStore, *arguments: Any) -> Any:
+        monkeypatch.setattr(ParquetStore, "_create_manifest", original)
+        append(output, "load2", base="load1", token=1)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(ParquetStore, "_create_manifest", overtaken)
+    with pytest.raises(TableChangedError, match="load load2 was published while load load3 was on its way"):
+        append(output, "load3", base="load1", token=2)
+    assert {name for name in tree(output) if "staging/load3" in name} == staged, "it took its files back"
+    append(output, "load3", base="load2")
+    assert ParquetStore(output, "any").state("orders").loads == ("load1", "load2", "load3")
+    assert names(output, "orders") == [*published("load1"), *published("load2")[1:], *published("load3")[1:]]
+
+
+def test_many_loads_at_once_are_published_one_by_one_or_refused(output: str) -> None:
+    loads = [f"load{number}" for number in range(6)]
+    for load_id in loads:
+        stage(output, load_id, chunks=1)
+
+    def attempt(load_id: str) -> bool:
+        try:
+            append(output, load_id, base="", token=1 + loads.index(load_id))
+        except (TableChangedError, FileNotFoundError):
+            return False
+        return True
+
+    with ThreadPoolExecutor(6) as pool:
+        outcomes = dict(zip(loads, pool.map(attempt, loads), strict=True))
+    [winner] = [load_id for load_id, published_it in outcomes.items() if published_it]
+    manifest = ParquetStore(output, "any").current_manifest("orders")
+    assert manifest is not None
+    assert (manifest["loads"], manifest["sequence"]) == ([winner], 1)
+    for load_id in loads:
+        if load_id != winner:
+            base = ParquetStore(output, "any").state("orders").last_load
+            stage(output, load_id, chunks=1)  # whose files the winner took for remains of a zombie starts again
+            append(output, load_id, base=base)
+    assert len(names(output, "orders")) == 7
+
+
+def test_who_has_lost_the_lease_is_not_published(output: str) -> None:
+    leases = [LakeLeases(output, Holder(owner, owner, "elsewhere", "", 1)) for owner in ("first", "second")]
+    token = leases[0].claim("orders", 30.0)
+    assert isinstance(token, int)
+    stage(output, "load1")
+    append(output, "load1", base="", token=token)
+    leases[0].release("orders", token)
+    later = leases[1].claim("orders", 30.0)
+    assert isinstance(later, int)
+    stage(output, "load2")
+    before = tree(output)
+    with pytest.raises(LeaseLostError, match=f"has taken the lease .token {later}, this run had {token}"):
+        append(output, "load2", base="load1", token=token)
+    assert tree(output) == before
+    append(output, "load2", base="load1", token=later)
+
+
+@pytest.mark.parametrize(("token", "stays"), [(6, True), (7, False)])
+def test_files_of_a_later_holder_of_the_lease_are_its_beginnings(output: str, token: int, stays: bool) -> None:
+    beginnings = "load2-000000-00000000000000.parquet"
+    storage_for(output).write_atomic(f"{output}/_beam_etl/manifests/orders/load2.load", b"7")
+    storage_for(output).write_atomic(f"{output}/orders/{beginnings}", b"on its way")
+    stage(output, "load1")
+    publish(output, "load1", terms=PublishTerms(token=token))
+    assert (beginnings in names(output, "orders"), "_SUCCESS" in names(output, "orders")) == (stays, not stays)
+    storage_for(output).delete(f"{output}/orders/{beginnings}")
+    ParquetStore(output, "any").complete("orders")
+    assert names(output, "orders") == published("load1")
+
+
+def test_a_table_whose_files_were_all_removed_is_none(output: str) -> None:
+    stage(output, "load1")
+    publish(output, "load1")
+    for name in names(output, "orders"):
+        storage_for(output).delete(f"{output}/orders/{name}")
+    assert ParquetStore(output, "any").state("orders") == TableState()
+    stage(output, "load2")
+    append(output, "load2", base="")
+    assert ParquetStore(output, "any").state("orders").loads == ("load2",)
+
+
+def test_a_table_with_missing_files_is_not_added_to(output: str) -> None:
+    stage(output, "load1")
+    publish(output, "load1")
+    storage_for(output).delete(f"{output}/orders/{published('load1')[2]}")
+    stage(output, "load2")
+    before = tree(output)
+    with pytest.raises(FileNotFoundError, match=r"of load load1 is missing or damaged; restore it, or replace"):
+        append(output, "load2", base="load1")
+    assert tree(output) == before

@@ -109,4 +109,4 @@ def test_beam_refuses_tables_that_are_no_names():
     numbers = pipeline | beam.Create([1.5])
     none = pipeline | "None" >> beam.Create([])
     with pytest.raises(TypeCheckError):
-        _ = numbers | BalanceBooks(numbers, none, none, SinkSettings("lake", "l"), "fail_table", 0.01)
+        _ = numbers | BalanceBooks(numbers, none, none, SinkSettings("lake", "l"), {}, "fail_table", 0.01)

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 
 import pytest
 
@@ -10,6 +11,8 @@ from beam_etl.plan import (
     MAX_CHUNK_BYTES,
     MIN_CHUNK_BYTES,
     LoadPlan,
+    Selection,
+    TableBase,
     freeze_plan,
     load_directory,
     plan_chunk_bytes,
@@ -17,6 +20,7 @@ from beam_etl.plan import (
     read_plan,
     read_report,
 )
+from beam_etl.schema import ColumnSchema, ColumnType, TableSchema
 
 FILES = (SourceFile(0, "a.csv", "", "t", 10, "v1"), SourceFile(1, "b.zip", "m.csv", "u", 20, "v2", "zip"))
 
@@ -30,8 +34,15 @@ def lake(tmp_path):
     return str(tmp_path / "lake")
 
 
-def freeze(lake, is_current=False, files=FILES, **changes):
-    return freeze_plan(config(output=lake, **changes), files, 2, lambda plan: is_current)
+def freeze(lake, is_current=False, files=FILES, cores=2, may_resume=True, select=None, **changes):
+    return freeze_plan(
+        config(output=lake, **changes),
+        files,
+        cores,
+        select or (lambda: Selection(tuple(files))),
+        lambda plan: is_current,
+        lambda plan: may_resume,
+    )
 
 
 def report_published(lake, load_id, published=True):
@@ -47,6 +58,8 @@ DECISIVE = {
     "chunk_mb": 8,
     "parquet_codec": "snappy",
     "parquet_codec_level": 3,
+    "mode": "append",
+    "on_new_column": "fail",
     "dialect": {"delimiter": ";"},
     "tables": [{"name": "t", "columns": {"a": "bigint"}}],
 }
@@ -59,6 +72,7 @@ POLICIES = {
     "on_bad_file": "publish_without",
     "max_reject_ratio": 0.5,
     "force": True,
+    "keep_staging": True,
     "memory_budget_mb": 512,
 }
 
@@ -107,10 +121,9 @@ def test_a_plan_survives_its_file_and_holds_no_secret(lake):
 
 
 def test_an_unfinished_load_is_found_again_with_the_sizes_it_was_planned_with(lake):
-    first = freeze_plan(config(output=lake), [dataclasses.replace(FILES[0], size_bytes=1 << 30)], 1, lambda plan: False)
-    second = freeze_plan(
-        config(output=lake), [dataclasses.replace(FILES[0], size_bytes=1 << 30)], 64, lambda plan: False
-    )
+    files = [dataclasses.replace(FILES[0], size_bytes=1 << 30)]
+    first = freeze(lake, files=files, cores=1)
+    second = freeze(lake, files=files, cores=64)
     assert second == first
     assert first.chunk_bytes == -(-(1 << 30) // 43), "the fewest chunks of up to 24 MiB"
 
@@ -128,6 +141,30 @@ def test_a_finished_load_is_found_again_while_it_is_current_and_has_a_new_genera
     second = freeze(lake)
     assert (first.load_id, second.load_id) == (f"{first.plan_key}-000", f"{first.plan_key}-001")
     assert freeze(lake) == second, "which is not finished, so it is resumed"
+
+
+def test_a_load_whose_tables_changed_since_it_was_planned_has_a_new_generation(lake):
+    first = freeze(lake)
+    assert freeze(lake, may_resume=False).load_id == first.load_id.replace("-000", "-001")
+
+
+def test_what_tables_hold_already_is_planned_out_of_a_load_but_not_out_of_its_key(lake):
+    schema = TableSchema((ColumnSchema("a", ColumnType("bigint"), unseen=True),))
+    selection = Selection((dataclasses.replace(FILES[1], file_id=0),), FILES[:1], {"u": TableBase("x-000", schema)})
+    plan = freeze(lake, select=lambda: selection, mode="append")
+    assert (plan.files, plan.skipped, plan.bases) == (selection.files, selection.skipped, selection.bases)
+    assert [(table.name, table.mode) for table in plan.tables] == [("u", "append")]
+    assert plan.plan_key == plan_key(config(mode="append"), FILES)
+    assert LoadPlan.from_bytes(plan.to_bytes()) == plan
+
+
+def test_nothing_is_planned_where_the_tables_do_not_allow_it(lake):
+    def refuse():
+        raise ValueError("the table is there")
+
+    with pytest.raises(ValueError, match="the table is there"):
+        freeze(lake, select=refuse)
+    assert not os.path.exists(f"{lake}/_beam_etl")
 
 
 def test_force_is_always_a_new_generation(lake):

@@ -27,6 +27,7 @@ from beam_etl.postgres_errors import (
 from beam_etl.postgres_ledger import CommittedChunk
 from beam_etl.postgres_store import PostgresStore
 from beam_etl.schema import ColumnSchema, ColumnType, TableSchema
+from beam_etl.table_state import PublishTerms, TableChangedError
 
 UTC = datetime.timezone.utc
 BIGINT = TableSchema((ColumnSchema("n", ColumnType("bigint")),))
@@ -384,7 +385,7 @@ def test_preparing_and_staging_race_in_eight_stores(open_store: Callable[..., Po
 
     with concurrent.futures.ThreadPoolExecutor(8) as threads:
         list(threads.map(begin, stores))
-    assert fetch(database, "SELECT version FROM beam_etl.schema_version") == [(1,)]
+    assert fetch(database, "SELECT version FROM beam_etl.schema_version") == [(1,), (2,)]
     assert fetch(database, "SELECT load_id, target_schema FROM beam_etl.loads") == [("load-1", "public")]
     assert fetch(database, "SELECT count(*) FROM beam_etl.staging_tables") == [(1,)]
 
@@ -544,6 +545,86 @@ def test_publishing_replaces_the_table_and_says_who_did(
         ("load-2", 1, 0),
     ]
     assert fetch(database, "SELECT count(*) FROM beam_etl.staging_tables") == [(0,)]
+
+
+def append(store: PostgresStore, table: str, base: str, *values: int, schema: TableSchema = BIGINT) -> bool:
+    store.prepare()
+    data = pa.table({name: pa.array(values, pa.int64()) for name in schema.names})
+    stage(store, table, schema, data)
+    source = SourceFile(0, f"{store.load_id}.csv", "", table, 1, "1-1")
+    return store.publish(table, schema.hash, len(values), 0, terms=PublishTerms("append", base, (source,)))
+
+
+def test_appending_adds_the_rows_once(open_store: Callable[..., PostgresStore], database: str) -> None:
+    first, second, third = (open_store(load_id=f"load-{number}") for number in (1, 2, 3))
+    assert append(first, "t", "", 1, 2)
+    oid = fetch(database, "SELECT 't'::regclass::oid")
+    wider = make_schema(m=ColumnType("bigint"), n=ColumnType("bigint"))
+    assert append(second, "t", "load-1", 7, schema=wider)
+    assert append(second, "t", "load-1", 7, schema=wider) is False
+    assert fetch(database, "SELECT n, m FROM t ORDER BY n") == [(1, None), (2, None), (7, 7)]
+    assert fetch(database, "SELECT 't'::regclass::oid") == oid
+    state = third.state("t")
+    assert (state.loads, state.columns) == (("load-1", "load-2"), {"n": "bigint", "m": "bigint"})
+    assert sorted(state.files.values()) == ["1-1", "1-1"]
+    assert (first.count_rows("t", BIGINT.hash), second.count_rows("t", wider.hash)) == (2, 1)
+    assert (first.loads_after("t"), second.loads_after("t")) == (["load-2"], [])
+    assert fetch(database, "SELECT count(*) FROM beam_etl.staging_tables") == [(0,)]
+    load(third, "t", 9)
+    assert (third.state("t").loads, third.state("t").files) == (("load-3",), {})
+    assert (first.has_published("t"), first.publish("t", BIGINT.hash, 2, 0)) == (True, False)
+
+
+def test_appending_to_another_table_than_planned_is_refused(
+    open_store: Callable[..., PostgresStore], database: str
+) -> None:
+    stores = [open_store(load_id=f"load-{number}") for number in range(6)]
+    stores[0].prepare()
+    for number, opened in enumerate(stores):
+        stage(opened, "t", BIGINT, numbers(number))
+
+    def attempt(store: PostgresStore) -> bool:
+        try:
+            return store.publish("t", BIGINT.hash, 1, 0, terms=PublishTerms("append", ""))
+        except TableChangedError as error:
+            assert "planned on no table, but now there is the table of load" in str(error)
+            return False
+
+    with concurrent.futures.ThreadPoolExecutor(6) as threads:
+        outcomes = list(threads.map(attempt, stores))
+    assert sorted(outcomes) == [False] * 5 + [True]
+    assert fetch(database, "SELECT n FROM t") == [(outcomes.index(True),)]
+    assert fetch(database, "SELECT count(*) FROM beam_etl.table_loads") == [(1,)]
+
+
+def test_a_trigger_that_keeps_rows_back_refuses_the_load(
+    open_store: Callable[..., PostgresStore], database: str
+) -> None:
+    append(open_store(load_id="load-1"), "t", "", 1)
+    fetch(
+        database,
+        "CREATE FUNCTION keep_back() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN IF NEW.n > 5 THEN RETURN NULL; END IF; RETURN NEW; END'; "
+        "CREATE TRIGGER back BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION keep_back()",
+    )
+    second = open_store(load_id="load-2")
+    with pytest.raises(PublishRefusedError, match="took 1 of 2 rows; disable the trigger"):
+        append(second, "t", "load-1", 3, 7)
+    assert fetch(database, "SELECT n FROM t") == [(1,)]
+    assert second.state("t").loads == ("load-1",)
+
+
+def test_a_lost_answer_to_the_commit_of_an_append(
+    open_store: Callable[..., PostgresStore], proxy: CommitEatingProxy, database: str
+) -> None:
+    append(open_store(load_id="load-1"), "t", "", 1)
+    far = open_store(proxy.dsn, load_id="load-2")
+    far.prepare()
+    stage(far, "t", BIGINT, numbers(2))
+    proxy.armed.set()
+    assert far.publish("t", BIGINT.hash, 1, 0, terms=PublishTerms("append", "load-1")) is False
+    assert proxy.eaten == 1
+    assert fetch(database, "SELECT n FROM t ORDER BY n") == [(1,), (2,)]
 
 
 def test_published_table_is_analysed_and_vacuumed_again(store: PostgresStore, database: str) -> None:

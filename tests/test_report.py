@@ -7,12 +7,14 @@ import pytest
 from beam_etl.books import TableBooks
 from beam_etl.config import EtlConfig
 from beam_etl.model import SourceFile
-from beam_etl.plan import freeze_plan, read_report
+from beam_etl.plan import Selection, freeze_plan, read_report
 from beam_etl.publication import PublishedTable
 from beam_etl.report import LOST_TABLE, write_report
 from beam_etl.schema import ColumnSchema, TableSchema, parse_type
+from beam_etl.sinks import SinkSettings
 
 FILES = (SourceFile(0, "a.csv", "", "näme/1", 10, "v"), SourceFile(1, "b.csv", "", "u", 20, "v"))
+SKIPPED = (SourceFile(2, "c.csv", "", "u", 30, "v"), SourceFile(3, "d.csv", "", "w", 40, "v"))
 SCHEMA = TableSchema(
     (ColumnSchema("id", parse_type("bigint"), True), ColumnSchema("price", parse_type("decimal(9,2)")))
 )
@@ -21,7 +23,7 @@ SCHEMA = TableSchema(
 @pytest.fixture
 def plan(tmp_path):
     config = EtlConfig(input=("x",), output=str(tmp_path))
-    return freeze_plan(config, FILES, 1, lambda plan: False)
+    return freeze_plan(config, FILES, 1, lambda: Selection(FILES, SKIPPED), lambda plan: False, lambda plan: False)
 
 
 def published(table, rows=3, rejects=0, **changes):
@@ -30,7 +32,7 @@ def published(table, rows=3, rejects=0, **changes):
 
 
 def write(tmp_path, plan, *tables):
-    write_report(str(tmp_path), plan.load_id, tables, time.time())
+    write_report(SinkSettings(str(tmp_path), plan.load_id), tables, time.time())
     return read_report(str(tmp_path), plan.load_id)
 
 
@@ -45,7 +47,9 @@ def test_a_report_says_all_of_every_table(tmp_path, plan):
         "rows": 3,
         "rejects": 1,
         "rejected_files": 0,
+        "mode": "replace",
         "files": 1,
+        "skipped": 0,
         "bytes": 10,
         "schema": [
             {"name": "id", "type": "bigint", "postgres": "bigint", "declared": True},
@@ -59,6 +63,14 @@ def test_a_report_says_all_of_every_table(tmp_path, plan):
         "rejects_directory": f"{tmp_path}/_beam_etl/rejects/{plan.load_id}/n%C3%A4me%2F1",
     }
     assert report["tables"]["u"]["rejects_directory"] == ""
+
+
+def test_a_table_that_holds_all_its_files_is_published_and_had_nothing_to_do(tmp_path, plan):
+    report = write(tmp_path, plan, published("näme/1"), published("u"))
+    entry = report["tables"]["w"]
+    assert (entry["published"], entry["files"], entry["skipped"], entry["rows"]) == (True, 0, 1, 0)
+    assert report["tables"]["u"]["skipped"] == 1
+    assert entry.keys() == report["tables"]["u"].keys()
 
 
 def test_a_table_that_did_not_come_back_is_reported_as_lost(tmp_path, plan):
@@ -79,13 +91,20 @@ def test_tables_of_an_earlier_run_keep_their_entry_and_others_are_replaced(tmp_p
     assert second["tables"]["näme/1"]["reasons"] == []
 
 
+def test_a_late_run_cannot_unpublish_a_table(tmp_path, plan):
+    first = write(tmp_path, plan, published("u"), published("näme/1"))
+    late = write(tmp_path, plan, published("u", published=False, reasons=("its staging is gone",)))
+    assert late["published"]
+    assert late["tables"] == first["tables"]
+
+
 def test_an_unpublished_table_names_no_place(tmp_path, plan):
     entry = write(tmp_path, plan, published("u", published=False, reasons=("why", "and why")))["tables"]["u"]
     assert (entry["parquet"], entry["reasons"]) == ("", ["why", "and why"])
 
 
 def test_a_report_is_json_for_everybody(tmp_path, plan):
-    path = write_report(str(tmp_path), plan.load_id, [], time.time())
+    path = write_report(SinkSettings(str(tmp_path), plan.load_id), [], time.time())
     text = Path(path).read_text(encoding="utf-8")
     assert "näme/1" in text
     assert json.loads(text)["published"] is False

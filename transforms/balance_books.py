@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 
 import apache_beam as beam
 
-from beam_etl.books import SinkBooks, TableBooks, apply_policies, balance_table
+from beam_etl.books import SinkBooks, TableBooks, apply_policies, balance_table, refuse_columns
+from beam_etl.evidence import TableDeclaration
 from beam_etl.parquet_store import ParquetStore
 from beam_etl.plan import read_plan
 from beam_etl.postgres_store import PostgresStore
@@ -23,6 +24,7 @@ class BalanceBooks(beam.PTransform):
       schemas: (table, TableSchema) of the first attempt.
       widened: (table, TableSchema) of the second attempt, for tables that had one.
       sinks: where the load landed.
+      declarations: table -> what is declared of its columns.
       on_bad_file, max_reject_ratio: policies of publishing.
     """
 
@@ -30,12 +32,13 @@ class BalanceBooks(beam.PTransform):
     schemas: beam.PCollection[tuple[str, TableSchema]]
     widened: beam.PCollection[tuple[str, TableSchema]]
     sinks: SinkSettings
+    declarations: Mapping[str, TableDeclaration]
     on_bad_file: str
     max_reject_ratio: float
 
     def expand(self, tables: beam.PCollection[str]) -> beam.PCollection[tuple[TableBooks, TableSchema]]:
         return tables | "BalanceTable" >> beam.ParDo(
-            _BalanceTableFn(self.sinks, self.on_bad_file, self.max_reject_ratio),
+            _BalanceTableFn(self.sinks, dict(self.declarations), self.on_bad_file, self.max_reject_ratio),
             beam.pvalue.AsSingleton(self.committed),
             beam.pvalue.AsDict(self.schemas),
             beam.pvalue.AsDict(self.widened),
@@ -43,8 +46,15 @@ class BalanceBooks(beam.PTransform):
 
 
 class _BalanceTableFn(beam.DoFn):
-    def __init__(self, sinks: SinkSettings, on_bad_file: str, max_reject_ratio: float) -> None:
+    def __init__(
+        self,
+        sinks: SinkSettings,
+        declarations: dict[str, TableDeclaration],
+        on_bad_file: str,
+        max_reject_ratio: float,
+    ) -> None:
         self._sinks = sinks
+        self._declarations = declarations
         self._on_bad_file = on_bad_file
         self._max_reject_ratio = max_reject_ratio
         self._parquet: ParquetStore | None = None
@@ -63,13 +73,15 @@ class _BalanceTableFn(beam.DoFn):
     ) -> Iterator[tuple[TableBooks, TableSchema]]:
         schema = widened.get(table) or schemas.get(table) or TableSchema(())
         plan = read_plan(self._sinks.output, self._sinks.load_id)
-        books = balance_table(
-            table,
-            schema.hash,
-            plan.files_of(table),
-            read_table_plan(self._sinks.output, self._sinks.load_id, table),
-            self._sink_books(table, schema.hash),
+        table_plan = read_table_plan(self._sinks.output, self._sinks.load_id, table)
+        refused = refuse_columns(
+            table, schema.hash, plan.files_of(table), table_plan, self._declarations.get(table, TableDeclaration())
         )
+        if refused is not None:
+            yield refused, schema
+            return
+        sinks = self._sink_books(table, schema.hash)
+        books = balance_table(table, schema.hash, plan.files_of(table), table_plan, sinks)
         yield apply_policies(books, len(schema.columns), self._on_bad_file, self._max_reject_ratio), schema
 
     def _sink_books(self, table: str, schema_hash: str) -> list[SinkBooks]:

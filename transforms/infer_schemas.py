@@ -76,4 +76,7 @@ class _ChooseTypesFn(beam.DoFn):
 
     def process(self, element: tuple[str, dict[str, SeenColumn]]) -> Iterator[tuple[str, TableSchema]]:
         table, evidence = element
-        yield table, infer_schema(evidence, self._declarations.get(table, TableDeclaration()))
+        declaration = self._declarations.get(table, TableDeclaration())
+        # Without a schema nothing of the table is converted; the books say why.
+        if not declaration.refused_columns(evidence):
+            yield table, infer_schema(evidence, declaration)

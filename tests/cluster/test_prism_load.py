@@ -76,7 +76,7 @@ class Load:
             "BEAM_ETL_WATCH": str(self.watch),
             "PYTHONPATH": os.pathsep.join([str(WATCHED), str(REPOSITORY)]),
         }
-        self._arguments = [f"--output={self.lake}", "--postgres=env:LOAD_DSN", *arguments]
+        self._arguments = [f"--output={self.lake}", "--postgres=env:LOAD_DSN", "--keep_staging", *arguments]
 
     def start(self, *runner: str) -> Program:
         command = [sys.executable, "-m", "beam_etl", *self._arguments, *runner]

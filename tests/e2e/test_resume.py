@@ -20,6 +20,7 @@ from tests.landed import (
     postgres_rows,
     reject_lines,
     run,
+    staging_tables,
 )
 from tests.processes import REPOSITORY, Program, poll
 
@@ -97,17 +98,20 @@ def test_a_killed_load_goes_on_from_its_committed_chunks(command):
         program.kill(signal.SIGKILL)
     before, ledger = commit_records(command.lake), committed_in_postgres(command.dsn)
     assert not (command.lake / "big").exists(), "killed too late: the load was over"
-    done = run(*command.arguments)
+    done = run(*command.arguments, "--keep_staging")
     assert done.code == PUBLISHED, done.err
     command.assert_exact()
     after = commit_records(command.lake)
     assert len(after) > len(before) >= 2
     assert {path: after[path] for path in before} == before
     assert ledger <= committed_in_postgres(command.dsn)
-    again = run(*command.arguments)
+    again = run(*command.arguments, "--keep_staging")
     assert again.code == PUBLISHED
     assert "Already loaded: " in again.out
     assert commit_records(command.lake) == after
+    assert run(*command.arguments).code == PUBLISHED
+    assert not any(command.lake.glob("_beam_etl/staging/*"))
+    command.assert_exact()
 
 
 def test_a_load_killed_while_it_publishes_is_published_once(command):
@@ -117,7 +121,7 @@ def test_a_load_killed_while_it_publishes_is_published_once(command):
     finally:
         program.kill(signal.SIGKILL)
     before = commit_records(command.lake)
-    done = run(*command.arguments)
+    done = run(*command.arguments, "--keep_staging")
     assert done.code == PUBLISHED, done.out + done.err
     command.assert_exact()
     assert commit_records(command.lake) == before, "everything was committed, so nothing is converted again"
@@ -131,6 +135,8 @@ def test_the_same_command_twice_at_once_ends_exact(command):
     assert [program._process.returncode for program in programs] == [PUBLISHED, PUBLISHED], logs
     command.assert_exact()
     assert len(list(command.lake.glob("_beam_etl/loads/*"))) == 1
+    assert not any(command.lake.glob("_beam_etl/staging/*")), "the last of them takes it away"
+    assert staging_tables(command.dsn) == set()
 
 
 class Small:
@@ -187,12 +193,14 @@ def test_a_load_that_was_published_but_not_reported_is_reported_without_converti
     first = small.load("a")
     [report] = small.lake.glob("_beam_etl/loads/*/report.json")
     told = json.loads(report.read_text())["tables"]
-    records = commit_records(small.lake)
+    files = {path: path.stat().st_mtime_ns for path in small.lake.glob("t/*")}
+    assert not any(small.lake.glob("_beam_etl/staging/*")), "nothing is left from which the report could be made again"
     report.unlink()
     assert small.load("a") == first
     timeless = [{**tables["t"], "seconds": 0} for tables in (told, last_report(small.lake)["tables"])]
     assert timeless[0] == timeless[1]
-    assert commit_records(small.lake) == records
+    assert {path: path.stat().st_mtime_ns for path in small.lake.glob("t/*")} == files
+    assert not any(small.lake.glob("_beam_etl/staging/*"))
 
 
 def test_a_load_whose_files_are_gone_is_not_already_loaded(small):
