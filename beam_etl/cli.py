@@ -219,9 +219,11 @@ def _gc(arguments: Sequence[str]) -> int:
 
     sinks = SinkSettings(flags.output, "", postgres=flags.postgres, postgres_schema=flags.postgres_schema)
     try:
-        for load in collect_garbage(sinks, flags.keep_days):
-            done = "collected" if load.collected else "kept"
-            print(f"{load.load_id}: {done}: {load.reason}")  # noqa: T201
+        count = 0
+        for count, load in enumerate(collect_garbage(sinks, flags.keep_days), start=1):
+            print(f"{load.load_id}: {'collected' if load.collected else 'kept'}: {load.reason}")  # noqa: T201
+        if not count:
+            print("nothing is staged")  # noqa: T201
     except ValueError as error:
         _complain(error)
         return USAGE

@@ -197,7 +197,7 @@ class ParquetStore(ParquetStaging):
             if record.file
         ]
         # A table without rows, or new columns without rows, still need a file in which readers find the columns.
-        if not files and (kept is None or kept["schema"] != json.loads(to_json(schema.to_json()))):
+        if not files and (kept is None or TableSchema.from_json(kept["schema"]).names != schema.names):
             files = [self._write_empty_file(table, schema)]
         return [*(kept["files"] if kept else []), *files]
 

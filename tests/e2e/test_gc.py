@@ -40,7 +40,7 @@ def load(tmp_path, database):
 def test_a_published_load_leaves_its_books_and_rejects_and_no_staging(load):
     assert load.run("--max_reject_ratio=1") == PUBLISHED
     assert load.staged() == (False, False)
-    assert load.gc() == ""
+    assert load.gc() == "nothing is staged\n"
     entry = last_report(load.lake)["tables"]["t"]
     assert (entry["rows"], entry["rejects"], entry["balanced"]) == (2, 1, True)
     assert [reject["raw"] for reject in reject_lines(load.lake, "t")] == ["2"]
