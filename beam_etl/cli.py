@@ -219,10 +219,11 @@ def _gc(arguments: Sequence[str]) -> int:
 
     sinks = SinkSettings(flags.output, "", postgres=flags.postgres, postgres_schema=flags.postgres_schema)
     try:
-        count = 0
-        for count, load in enumerate(collect_garbage(sinks, flags.keep_days), start=1):
+        staged = False
+        for load in collect_garbage(sinks, flags.keep_days):
+            staged = True
             print(f"{load.load_id}: {'collected' if load.collected else 'kept'}: {load.reason}")  # noqa: T201
-        if not count:
+        if not staged:
             print("nothing is staged")  # noqa: T201
     except ValueError as error:
         _complain(error)
