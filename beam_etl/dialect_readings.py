@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 
 from beam_etl.declared_dialect import DeclaredDialect
 from beam_etl.encoding import Encoding
-from beam_etl.header import is_value, names_value_columns
+from beam_etl.header import is_total, is_value, names_value_columns
 from beam_etl.model import Dialect, Escape, LineEnd
 from beam_etl.sample_records import SampleRecord, split_sample
 
@@ -182,7 +182,7 @@ def _with_comments(head: bytes, best: Reading, declared: DeclaredDialect, is_who
     A line is one only where it could be no record: it has another number of fields than the others, and the first column
     holds numbers, dates or quoted cells alone. So a record farther inside the file is never taken for a comment.
     """
-    rows = best.table_rows[1:]
+    rows = [row for row in best.table_rows[1:] if not is_total(row.cells[0])]
     if declared.comment is not None or best.n_fields < 2 or not rows:
         return best
     if not all(row.quoted[0] or is_value(row.cells[0]) for row in rows):

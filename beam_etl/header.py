@@ -11,6 +11,9 @@ from beam_etl.sample_records import SampleRecord
 _VALUE = re.compile(rb"\s*[-+(]?[$]?[0-9.,][-+0-9.,:/ ]*(?:[eE][-+]?[0-9]+|[TZ%)][0-9:.+Z-]*)?\s*")
 _NAME = re.compile(rb"\s*(?:[^\W\d]|[_#@$(\x80-\xff])[\w\x80-\xff .,:;/()\[\]%#$&@'?!+*<>=-]{0,127}\s*")
 _MISSING = re.compile(rb"\s*(?:|-+|\.+|\?+|n/?a|nan|null|none|missing|unknown|#n/a|\\N)\s*", re.IGNORECASE)
+_TOTAL = re.compile(
+    rb"\s*(?:(?:grand|sub)[ -]?)?(?:totals?|totaux|totale|sum|summe|gesamt|suma|soma|somme)\s*:?\s*", re.IGNORECASE
+)
 _DIGIT = re.compile(rb"[0-9]")
 
 
@@ -105,3 +108,8 @@ def join_names(rows: Sequence[Sequence[str]]) -> list[str]:
 def is_value(cell: bytes) -> bool:
     """Whether a cell is a number, a date or a time."""
     return bool(_DIGIT.search(cell)) and bool(_VALUE.fullmatch(cell))
+
+
+def is_total(cell: bytes) -> bool:
+    """Whether a cell is a word for a total."""
+    return _TOTAL.fullmatch(cell) is not None

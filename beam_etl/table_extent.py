@@ -11,12 +11,13 @@ import re
 from collections.abc import Callable, Sequence
 
 from beam_etl.declared_dialect import DeclaredDialect
-from beam_etl.header import is_value, looks_like_header, names_columns, names_value_columns
+from beam_etl.header import is_total, is_value, looks_like_header, names_columns, names_value_columns
 from beam_etl.model import Dialect
 from beam_etl.sample_records import SampleRecord, split_sample
 
 _MOST_FOOTER_LINES = 8
-_LEAST_ROWS = 2
+# Below so many header rows and records two header rows can be told from one and a record.
+_LEAST_ROWS_BELOW = 3
 _COMMENT_LINE = re.compile(rb"\s*(?:#|%|//|--)")
 _PROSE_COMMENT = re.compile(rb"#+\s+\S+\s")
 _LETTER = re.compile(rb"[A-Za-z\x80-\xff]")
@@ -25,9 +26,6 @@ _CLOSING_LINE = re.compile(
     rb"\W*(?:end\b|eof\b|sources?\b|notes?\b|total|sum\b|generated|created|exported|printed|report|copyright"
     rb"|\d+ (?:row|record|line))",
     re.IGNORECASE,
-)
-_TOTAL = re.compile(
-    rb"\s*(?:(?:grand|sub)[ -]?)?(?:totals?|totaux|totale|sum|summe|gesamt|suma|soma|somme)\s*:?\s*", re.IGNORECASE
 )
 
 
@@ -106,10 +104,10 @@ def find_footer(data: bytes, dialect: Dialect, n_fields: int, start: int) -> tup
     while cut and len(records) - cut < _MOST_FOOTER_LINES and _is_note(records[cut - 1], n_fields):
         cut -= 1
     rows = _rows(records[:cut], n_fields)
-    if len(rows) < _LEAST_ROWS:
+    if not rows:
         return None
     notes = records[cut:]
-    unlike_rows = all(row.quoted[0] or is_value(row.cells[0]) for row in rows[1:])
+    unlike_rows = all(row.quoted[0] or is_value(row.cells[0]) for row in rows if not is_total(row.cells[0]))
     while notes and not (
         (notes[0].start > records[cut - 1].end and all(_WORDS.search(note.cells[0]) for note in notes))
         or (unlike_rows and all(_CLOSING_LINE.match(note.cells[0]) for note in notes))
@@ -117,7 +115,7 @@ def find_footer(data: bytes, dialect: Dialect, n_fields: int, start: int) -> tup
         notes = notes[1:]
         cut += 1
     reasons = ["notes behind the table"] if notes else []
-    while cut > _LEAST_ROWS and cut <= len(records) and _is_total(records[cut - 1], records[: cut - 1], n_fields):
+    while cut > 1 and _is_total(records[cut - 1], records[: cut - 1], n_fields):
         cut -= 1
         reasons.insert(0, "row of totals")
     if cut == len(records):
@@ -157,7 +155,7 @@ def _judge(records: Sequence[SampleRecord], first: int, n_fields: int) -> TableS
     """The header of a table that starts at `first`."""
     below = _rows([record for record in records[first + 1 :] if record.complete], n_fields)
     top = records[first]
-    if len(below) > _LEAST_ROWS and below[0] is records[first + 1]:
+    if len(below) >= _LEAST_ROWS_BELOW and below[0] is records[first + 1]:
         no_values = _filled(top) > 1 and not any(is_value(cell) for cell in top.cells)
         if no_values and len(top.cells) == n_fields and names_value_columns(below[0], below[1:], least=2):
             return TableStart(first, 2, "header of two rows: both stand above columns of numbers or dates")
@@ -194,11 +192,11 @@ def _is_note(record: SampleRecord, n_fields: int) -> bool:
 
 
 def _is_total(record: SampleRecord, before: Sequence[SampleRecord], n_fields: int) -> bool:
-    rows = _rows(before, n_fields)[1:]
+    rows = _rows(before, n_fields)
     filled = [place for place, cell in enumerate(record.cells) if cell.strip()]
-    if len(record.cells) != n_fields or len(filled) < 2 or len(rows) < _LEAST_ROWS:
+    if len(record.cells) != n_fields or len(filled) < 2 or not rows:
         return False
-    if not _TOTAL.fullmatch(record.cells[filled[0]]) or not all(is_value(record.cells[place]) for place in filled[1:]):
+    if not is_total(record.cells[filled[0]]) or not all(is_value(record.cells[place]) for place in filled[1:]):
         return False
     if all(is_value(row.cells[filled[0]]) for row in rows):
         return True

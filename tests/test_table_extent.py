@@ -106,6 +106,10 @@ class TestComments:
         found = detect(data, DeclaredDialect(), True)
         assert (found.dialect.comment, found.columns, found.confidence) == ("#", ("id", "name"), 1.0)
 
+    def test_above_a_row_of_totals(self):
+        data = b"id,name,sum\n1,anna,2.50\n# checked\n2,bob,3.50\nTotal,,6.00\n"
+        assert detect(data, DeclaredDialect(), True).dialect.comment == "#"
+
     @pytest.mark.parametrize(
         "data",
         [
@@ -177,6 +181,10 @@ class TestFooter:
     )
     def test_what_could_be_one(self, rest):
         assert find_footer(ROWS + rest, COMMA, 3, 12) is None
+
+    def test_one_record_is_enough(self):
+        assert find_footer(b"1,anna,2.50\nTotal,,2.50\n", COMMA, 3, 0) == (12, "footer: row of totals")
+        assert find_footer(b"Total,,2.50\n", COMMA, 3, 0) is None
 
     def test_a_name_that_means_total_stays_where_text_stands(self):
         assert find_footer(b"anna,2\nbob,3\ncarl,4\nTotal,9\n", COMMA, 2, 0) is None

@@ -409,6 +409,13 @@ def _around(rng: random.Random, seed: int) -> Iterator[PollutedFile]:
             given=dataclasses.replace(given, skip_lines=2, footer_lines=2),
             extra=1,
         )
+    few = _file("", rows[:3])
+    everything = written([rows[0]], GivenDialect()) + "# checked\n" + written(rows[1:3], GivenDialect())
+    everything = (
+        "Report\n\n" + written([_NAMES], GivenDialect()) + everything + "Total,,,,9.99,,\n\nSource: the registry\n"
+    )
+    given = GivenDialect(comment="#", skip_lines=2, footer_lines=3)
+    yield dataclasses.replace(few, kind="all of these around three rows", data=everything.encode(), given=given)
     base = _file("", rows)
     second = [(row[0], row[2]) for row in table(rng, 5)]
     data = base.data + b"\n" + written([("id", "town"), *second], GivenDialect()).encode()
