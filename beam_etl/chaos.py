@@ -34,7 +34,7 @@ from beam_etl.failpoints import FAILPOINTS
 
 SECONDS = 180
 RECORDS = 200_000
-LONGEST_VOLLEY = 10
+LONGEST_VOLLEY = 6
 
 CLEAN, BROKEN = 0, 1
 

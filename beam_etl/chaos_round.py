@@ -26,7 +26,7 @@ PATIENCE_SECONDS = 180.0
 CALM_RUNS = 3
 
 # A nemesis may wait for so many writes: fewer than a load stages and moves, so that it is not over.
-MOST_WRITES = 12
+MOST_WRITES = 8
 
 PUBLISHED, NOT_PUBLISHED = 0, 3
 
