@@ -56,7 +56,7 @@ def test_a_load_that_was_there_already_claims_no_speed():
 
 def test_what_append_skipped_is_counted_and_explained():
     text = printed({"t": entry(mode="append", skipped=1234)})
-    assert "│ table │ files │ skipped │" in text
+    assert "┃ table ┃ files ┃ skipped ┃" in text
     assert "│ t     │    12 │   1,234 │" in text
     assert "skipped" not in printed({"t": entry()})
     text = printed({"t": entry(mode="append", files=2, skipped=3)}, already_loaded=True)

@@ -30,9 +30,10 @@ class Lake:
 
     def rows(self) -> list[tuple]:
         """The table, which must be the same to every reader."""
-        rows = [tuple(row) for row in duckdb.sql(self.by_directory() + " ORDER BY ALL").fetchall()]
         names = [f"{self.lake}/t/{file['name']}" for file in self.manifest()["files"]]
-        by_manifest = duckdb.sql(f"SELECT * FROM read_parquet({names}, union_by_name=true) ORDER BY ALL").fetchall()
+        with duckdb.connect() as own:  # the module's own connection is everybody's
+            rows = own.sql(self.by_directory() + " ORDER BY ALL").fetchall()
+            by_manifest = own.sql(f"SELECT * FROM read_parquet({names}, union_by_name=true) ORDER BY ALL").fetchall()
         assert by_manifest == rows
         if self.dsn is not None:
             assert sorted(postgres_rows(self.dsn, "t"), key=str) == sorted(rows, key=str)
