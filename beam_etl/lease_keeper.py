@@ -85,9 +85,9 @@ class LeaseKeeper:
                         self._postgres.renew(own.table, own.postgres, LEASE_SECONDS)
                 except LeaseLostError as error:
                     logger.warning("%s", error)
-                except Exception:
-                    # The next round makes up for it; if none does, the token keeps this run from publishing.
-                    logger.warning("the lease of table %s could not be renewed", own.table, exc_info=True)
+                except Exception as error:  # noqa: BLE001
+                    # Whatever it was, the next round makes up for it; if none does, the token keeps this run from publishing.
+                    logger.warning("the lease of table %s could not be renewed yet: %s", own.table, error)
 
 
 @contextlib.contextmanager
