@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from beam_etl import failpoints
-from beam_etl.collection import collect_load
+from beam_etl.collection import collect_after_other_runs, collect_load
 from beam_etl.config import EtlConfig
 from beam_etl.declarations import sink_settings
 from beam_etl.discovery import discover
@@ -75,8 +75,13 @@ def run_load(config: EtlConfig, beam_args: Sequence[str] = ()) -> LoadResult:
         for table in tables:
             roll_forward(table, sinks)
         result = _plan_and_run(config, files, beam_args, started, sinks)
-        if result.report["published"] and not config.keep_staging and not leases.is_shared():
-            collect_load(dataclasses.replace(sinks, load_id=result.report["load_id"]))
+        of_load = dataclasses.replace(sinks, load_id=result.report["load_id"])
+        over = result.report["published"] and not config.keep_staging
+        shared = leases.is_shared()
+        if over and not shared:
+            collect_load(of_load)
+    if over and shared:
+        collect_after_other_runs(of_load, tables)
     _copy_report(config, result.report)
     return result
 

@@ -91,6 +91,7 @@ def test_a_gzip_file_whose_first_bytes_are_good_is_checked_to_its_end(landed):
     assert [r["reason"] for r in reject_lines(lake, "cut")] == ["ends too early: truncated, or an incomplete download"]
 
 
+@pytest.mark.slow
 def test_neither_a_million_records_nor_a_thousand_chunks_is_a_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "MIN_CHUNK_BYTES", 7 << 10)
     monkeypatch.setattr(plan, "MAX_CHUNK_BYTES", 7 << 10)

@@ -13,6 +13,9 @@ from beam_etl.chaos_nemeses import NEED_A_DISK, NEMESES
 from beam_etl.chaos_process import Loader
 from tests.chaos.naive_loader import forgetting, repeating
 
+# Minutes of attacks: beside the suite of every change stands `make chaos`.
+pytestmark = pytest.mark.slow
+
 RECORDS = 60_000
 
 
@@ -45,7 +48,6 @@ def test_a_naive_loader_that_is_killed_is_found_out(loader, fault, directory):
     assert list(directory.glob("round_*")), "what broke is kept"
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_nemesis_leaves_a_load_exact(directory):
     result = run_chaos(
