@@ -12,20 +12,18 @@ import io
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NoReturn, TextIO, get_args
 
 from pydantic.fields import FieldInfo
 
+from beam_etl.commands.table import COMMANDS, commands_help, run_command
 from beam_etl.config import YAML_ONLY, EtlConfig, load_config
+from beam_etl.exit_codes import FAILED, NOT_PUBLISHED, PUBLISHED, USAGE
+from beam_etl.terminal import complain, set_up_logging
 
-PUBLISHED = 0
-USAGE = 2
-NOT_PUBLISHED = 3
-FAILED = 4
-
-_EPILOG = """\
-Other commands: psql embedded:DIR, a shell on an embedded database; chaos, attacks on loads (chaos --help).
+_EPILOG = f"""\
+Other commands (python -m beam_etl COMMAND --help):
+{commands_help()}
 Flags of Beam and its runner (--direct_num_workers, --flink_master, --temp_location, ...) pass through.
 Exit codes: 0 all tables published; 2 usage or configuration; 3 some table not published; 4 the run failed.
 """
@@ -46,34 +44,30 @@ def run() -> NoReturn:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["psql"]:
-        return _psql(arguments[1:])
-    if arguments[:1] == ["chaos"]:
-        return _chaos(arguments[1:])
-    if arguments[:1] == ["gc"]:
-        return _gc(arguments[1:])
+    if arguments and arguments[0] in COMMANDS:
+        return run_command(arguments[0], arguments[1:])
     parser = build_parser()
     known, beam_args = parser.parse_known_args(arguments)
     flags = vars(known)
     job_file = flags.pop("config")
     verbose = flags.pop("verbose")
-    _set_up_logging(verbose)
+    set_up_logging(verbose)
     try:
         config = load_config(job_file, flags)
         beam_args = _checked_beam_args(parser, beam_args)
         with contextlib.nullcontext() if verbose else contextlib.redirect_stderr(_WithoutTracebacks(sys.stderr)):
             return _load(config, beam_args)
     except ValueError as error:
-        _complain(error)
+        complain(error)
         return USAGE
     except KeyboardInterrupt:
-        _complain("interrupted; run the same command again to resume")
+        complain("interrupted; run the same command again to resume")
         return FAILED
     except Exception as error:
         # Whatever it is, a person gets a sentence, and the traceback on request.
         logging.getLogger(__name__).info("the run failed", exc_info=True)
-        _complain(str(error) or type(error).__name__)
-        _complain("run the same command again to resume it; --verbose shows where it failed")
+        complain(str(error) or type(error).__name__)
+        complain("run the same command again to resume it; --verbose shows where it failed")
         return FAILED
 
 
@@ -132,20 +126,6 @@ def _load(config: EtlConfig, beam_args: Sequence[str]) -> int:
     return PUBLISHED if result.report["published"] else NOT_PUBLISHED
 
 
-def _set_up_logging(verbose: bool) -> None:
-    handler = logging.StreamHandler()
-    if not verbose:
-        handler.addFilter(_not_of_the_runner)
-    level = logging.INFO if verbose else logging.WARNING
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", handlers=[handler])
-
-
-def _not_of_the_runner(record: logging.LogRecord) -> bool:
-    """False for what Beam logs under any name: the whole traceback of each failed element, which the closing message
-    sums up, and, in Prism's name, whatever that program prints."""
-    return "apache_beam" not in Path(record.pathname).parts
-
-
 class _WithoutTracebacks(io.TextIOBase):
     """Standard error without the tracebacks that Beam's workers print there, past any logging, for a failed element."""
 
@@ -162,73 +142,3 @@ class _WithoutTracebacks(io.TextIOBase):
 
     def flush(self) -> None:
         self._stream.flush()
-
-
-def _complain(problem: object) -> None:
-    for line in str(problem).splitlines():
-        print(f"beam_etl: {line}", file=sys.stderr)  # noqa: T201
-
-
-def _chaos(arguments: Sequence[str]) -> int:
-    """`chaos [flags]`: attacks loads of its own making for some minutes; see beam_etl.chaos."""
-    from beam_etl.chaos import main as attack
-
-    try:
-        return attack(arguments)
-    except KeyboardInterrupt:
-        _complain("interrupted")
-        return FAILED
-    except (OSError, RuntimeError, ValueError) as error:
-        _complain(error)
-        return USAGE
-
-
-def _psql(arguments: Sequence[str]) -> int:
-    """`psql embedded:DIR [psql arguments]`: PostgreSQL's own shell on an embedded database, started for as long."""
-    if not arguments or not arguments[0].startswith("embedded:"):
-        _complain("usage: python -m beam_etl psql embedded:DIR [psql arguments]")
-        return USAGE
-    from beam_etl.embedded_postgres import run_psql
-
-    try:
-        return run_psql(arguments[0].removeprefix("embedded:"), arguments[1:])
-    except (OSError, RuntimeError, ValueError) as error:
-        _complain(error)
-        return USAGE
-
-
-def _gc(arguments: Sequence[str]) -> int:
-    """`gc --output DIR`: takes away what loads have staged that are over or were given up."""
-    parser = argparse.ArgumentParser(
-        prog="python -m beam_etl gc",
-        description="Takes away what loads have staged that are over, or were given up.",
-        allow_abbrev=False,
-    )
-    fields = EtlConfig.model_fields
-    parser.add_argument("--output", required=True, metavar="VALUE", help=fields["output"].description)
-    for name in ("postgres", "postgres_schema"):
-        parser.add_argument(f"--{name}", default=fields[name].default, metavar="VALUE", help=fields[name].description)
-    parser.add_argument(
-        "--keep_days", type=float, default=7.0, help="Age in days from which an unfinished load counts as given up."
-    )
-    flags = parser.parse_args(arguments)
-    _set_up_logging(verbose=False)
-    from beam_etl.collection import collect_garbage
-    from beam_etl.postgres_errors import PostgresError
-    from beam_etl.sinks import SinkSettings
-
-    sinks = SinkSettings(flags.output, "", postgres=flags.postgres, postgres_schema=flags.postgres_schema)
-    try:
-        staged = False
-        for load in collect_garbage(sinks, flags.keep_days):
-            staged = True
-            print(f"{load.load_id}: {'collected' if load.collected else 'kept'}: {load.reason}")  # noqa: T201
-        if not staged:
-            print("nothing is staged")  # noqa: T201
-    except ValueError as error:
-        _complain(error)
-        return USAGE
-    except (OSError, PostgresError, RuntimeError) as error:
-        _complain(error)
-        return FAILED
-    return PUBLISHED

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import pydantic
 import yaml
 
-from beam_etl.encoding import canonical_encoding
 from beam_etl.schema import ColumnType, parse_type
+from beam_etl.sources.encoding import canonical_encoding
 
 MAX_GZIP_LEVEL = 9
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from beam_etl.config import EtlConfig
 from beam_etl.launcher import LoadResult
-from beam_etl.postgres_names import postgres_name, quoted_name
+from beam_etl.postgres.names import postgres_name, quoted_name
 
 MB = 1_000_000
 MAX_REASONS = 3

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 from beam_etl.config import DialectConfig, EtlConfig, TableConfig
-from beam_etl.declared_dialect import DeclaredDialect
-from beam_etl.evidence import TableDeclaration
+from beam_etl.reading.evidence import TableDeclaration
 from beam_etl.schema import STRING, ColumnSchema, TableSchema
 from beam_etl.sinks import SinkSettings, TableTokens
+from beam_etl.sources.declared_dialect import DeclaredDialect
 
 
 def table_declaration(table: TableConfig, base: TableSchema | None = None) -> TableDeclaration:

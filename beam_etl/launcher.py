@@ -12,22 +12,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from beam_etl import failpoints
-from beam_etl.collection import collect_after_other_runs, collect_load
 from beam_etl.config import EtlConfig
 from beam_etl.declarations import sink_settings
-from beam_etl.discovery import discover
-from beam_etl.holdings import ever_published, read_holdings, select_files
-from beam_etl.lease_keeper import hold_leases
+from beam_etl.loads.collection import collect_after_other_runs, collect_load
+from beam_etl.loads.holdings import ever_published, read_holdings, select_files
+from beam_etl.loads.lease_keeper import hold_leases
+from beam_etl.loads.plan import LoadPlan, freeze_plan, plan_key, read_report
+from beam_etl.loads.publication import roll_forward
+from beam_etl.loads.report import write_report
 from beam_etl.model import SourceFile
-from beam_etl.plan import LoadPlan, freeze_plan, plan_key, read_report
-from beam_etl.postgres_errors import PostgresError
-from beam_etl.postgres_store import PostgresStore
-from beam_etl.publication import roll_forward
-from beam_etl.report import write_report
+from beam_etl.postgres.errors import PostgresError
+from beam_etl.postgres.store import PostgresStore
 from beam_etl.run_settings import RunSettings
 from beam_etl.sinks import SinkSettings
+from beam_etl.sources.discovery import discover
+from beam_etl.sources.table_names import TableRule
 from beam_etl.storage import join_path, storage_for
-from beam_etl.table_names import TableRule
 
 logger = logging.getLogger(__name__)
 

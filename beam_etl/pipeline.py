@@ -4,7 +4,7 @@ import apache_beam as beam
 
 from beam_etl.config import EtlConfig
 from beam_etl.declarations import declared_dialect, sink_settings, table_declaration
-from beam_etl.plan import LoadPlan
+from beam_etl.loads.plan import LoadPlan
 from beam_etl.run_settings import RunSettings
 from transforms.balance_books import BalanceBooks
 from transforms.collect_evidence import CollectEvidence

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from beam_etl.parquet_staging import safe_name
-from beam_etl.parquet_store import ParquetStore
-from beam_etl.postgres_store import PostgresStore
+from beam_etl.parquet.staging import safe_name
+from beam_etl.parquet.store import ParquetStore
+from beam_etl.postgres.store import PostgresStore
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,8 +38,8 @@ import pyarrow.csv
 from rich.console import Console
 from rich.table import Table
 
-from beam_etl.declared_dialect import DeclaredDialect
 from beam_etl.model import Reject
+from beam_etl.sources.declared_dialect import DeclaredDialect
 from tests.polluted.files import GivenDialect, PollutedFile, polluted_files
 from tests.polluted.reading import Reading, Verdict, declared_dialect, judge, read_file, table_rows, text
 

@@ -12,7 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from beam_etl import embedded_postgres
+from beam_etl.postgres import embedded_postgres
 from benchmarks.cases import Case, registry_dump, to_parquet, to_postgres
 from benchmarks.data import ROOT
 from benchmarks.measure import Cost, measure, median

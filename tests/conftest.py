@@ -14,7 +14,7 @@ from hypothesis import settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from beam_etl import embedded_postgres
+from beam_etl.postgres import embedded_postgres
 
 # Examples are not timed: the machine may be busy. A gate tries the same examples every time, so that what it says of a
 # change is about the change; elsewhere every run tries new ones.

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from psycopg import sql
 
 from beam_etl.cli import main
-from beam_etl.parquet_staging import safe_name
+from beam_etl.parquet.staging import safe_name
 
 
 @dataclasses.dataclass(frozen=True)

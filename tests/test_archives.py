@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beam_etl.archives import (
+from beam_etl.sources.archives import (
     BLOCK_BYTES,
     ArchiveError,
     SourceReadError,

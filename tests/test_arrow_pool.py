@@ -9,7 +9,7 @@ import pytest
 
 SCRIPT = """
 import pyarrow as pa
-from beam_etl.arrow_pool import use_frugal_pool
+from beam_etl.memory.arrow_pool import use_frugal_pool
 use_frugal_pool()
 use_frugal_pool()
 buffer = pa.allocate_buffer(1 << 20)

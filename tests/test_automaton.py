@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_etl.automaton import MALFORMED, RAGGED, TOO_LONG, IndexedRecords, count_lines, index_records
-from beam_etl.field_index import ESCAPED, FLAG_BITS, MAX_INDEXED_BYTES, QUOTED
 from beam_etl.model import Dialect
+from beam_etl.reading.automaton import MALFORMED, RAGGED, TOO_LONG, IndexedRecords, count_lines, index_records
+from beam_etl.reading.field_index import ESCAPED, FLAG_BITS, MAX_INDEXED_BYTES, QUOTED
 from tests.reference_reader import read_records, record_starts
 
 DIALECTS = [

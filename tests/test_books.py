@@ -1,8 +1,8 @@
 import dataclasses
 
-from beam_etl.books import SinkBooks, apply_policies, balance_table
+from beam_etl.loads.books import SinkBooks, apply_policies, balance_table
+from beam_etl.loads.table_plan import TablePlan
 from beam_etl.model import ChunkRecord, Dialect, InspectedFile, SourceFile, SpanCount
-from beam_etl.table_plan import TablePlan
 
 FILES = [SourceFile(i, f"f{i}.csv", "", "t", 100, "v") for i in range(2)]
 INSPECTED = {f.file_id: InspectedFile(f, f.uri, 100, "v", Dialect(), 10, ("a",)) for f in FILES}

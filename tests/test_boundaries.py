@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_etl.automaton import (
+from beam_etl.model import Dialect
+from beam_etl.reading.automaton import (
     CR_AFTER_QUOTE,
     CR_SEEN,
     FIELD_START,
@@ -20,8 +21,7 @@ from beam_etl.automaton import (
     Symbols,
     next_state,
 )
-from beam_etl.boundaries import compose, first_record_start, next_record_start, state_map
-from beam_etl.model import Dialect
+from beam_etl.reading.boundaries import compose, first_record_start, next_record_start, state_map
 from tests.reference_reader import record_starts
 
 DIALECTS = [

@@ -7,7 +7,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from beam_etl.chaos_dump import Dump, Expected
+from beam_etl.chaos.dump import Dump, Expected
 
 
 def read_again(dump: Dump) -> Expected:

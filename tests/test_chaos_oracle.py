@@ -12,9 +12,9 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from beam_etl.chaos_dump import Dump
-from beam_etl.chaos_oracle import check_final, check_visible, fingerprint
-from beam_etl.cli import NOT_PUBLISHED
+from beam_etl.chaos.dump import Dump
+from beam_etl.chaos.oracle import check_final, check_visible, fingerprint
+from beam_etl.exit_codes import NOT_PUBLISHED
 from tests.landed import run
 
 

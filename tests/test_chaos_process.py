@@ -14,11 +14,11 @@ import pyarrow as pa
 import pytest
 
 from beam_etl import failpoints
-from beam_etl.chaos_process import KILLED, Faults, LoadRunner, commit_chunks_twice
+from beam_etl.chaos.process import KILLED, Faults, LoadRunner, commit_chunks_twice
 from beam_etl.model import Chunk, ConvertedChunk, SpanCount
-from beam_etl.parquet_staging import ParquetStaging
-from beam_etl.parquet_store import ParquetStore
-from beam_etl.postgres_store import PostgresStore
+from beam_etl.parquet.staging import ParquetStaging
+from beam_etl.parquet.store import ParquetStore
+from beam_etl.postgres.store import PostgresStore
 from beam_etl.schema import ColumnSchema, ColumnType, TableSchema
 
 SCHEMA = TableSchema((ColumnSchema("n", ColumnType("bigint")),))

@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_etl.chunks import deal_by_bytes, pack_chunks
 from beam_etl.model import Chunk, Dialect, InspectedFile, SourceFile, Span
+from beam_etl.reading.chunks import deal_by_bytes, pack_chunks
 
 
 def span(file_id, start, end):

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from beam_etl.cli import FAILED, NOT_PUBLISHED, PUBLISHED, USAGE, build_parser
+from beam_etl.cli import build_parser
 from beam_etl.config import YAML_ONLY, EtlConfig, load_config
+from beam_etl.exit_codes import FAILED, NOT_PUBLISHED, PUBLISHED, USAGE
 from tests.landed import run
 
 ROOT = Path(__file__).resolve().parents[1]

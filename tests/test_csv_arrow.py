@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_etl.chunk_reader import ChangedFileError
-from beam_etl.chunks import pack_chunks
-from beam_etl.csv_arrow import convert_chunk, convert_span
-from beam_etl.cuts import compose_spans, cut_ranges, summarise_range
+from beam_etl.loads.reject_files import absolute_rejects, span_offsets
+from beam_etl.loads.rejects import StagedRejects
 from beam_etl.model import REJECT_CODES, Chunk, ChunkRecord, Dialect, Span
-from beam_etl.reject_files import absolute_rejects, span_offsets
-from beam_etl.rejects import StagedRejects
+from beam_etl.reading.chunk_reader import ChangedFileError
+from beam_etl.reading.chunks import pack_chunks
+from beam_etl.reading.csv_arrow import convert_chunk, convert_span
+from beam_etl.reading.cuts import compose_spans, cut_ranges, summarise_range
 from beam_etl.schema import ColumnSchema, TableSchema, parse_type
 from tests.awkward_files import inspected_file, whole_chunk
 from tests.reference_reader import read_records

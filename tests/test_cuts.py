@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beam_etl import cuts
-from beam_etl.cuts import compose_spans, cut_ranges, summarise_range
+from beam_etl.reading import cuts
+from beam_etl.reading.cuts import compose_spans, cut_ranges, summarise_range
 from tests.awkward_files import inspected_file
 
 PIECES = [b'"', b",", b"\n", b"\r\n", b"a", b'"x\ny"', b'""', b"\\", b"word,word\n", b'"q, q"\n']

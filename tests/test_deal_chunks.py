@@ -9,8 +9,9 @@ import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
-from beam_etl import csv_arrow, load
+from beam_etl import load
 from beam_etl.model import Chunk, Dialect, InspectedFile, SourceFile, Span
+from beam_etl.reading import csv_arrow
 from runners.direct import options, switch_off_timed_flush
 from transforms import convert_chunks
 from transforms.deal_chunks import DealChunks

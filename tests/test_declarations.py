@@ -2,7 +2,7 @@ import pytest
 
 from beam_etl.config import ColumnConfig, TableConfig
 from beam_etl.declarations import table_declaration
-from beam_etl.evidence import SeenColumn, infer_schema
+from beam_etl.reading.evidence import SeenColumn, infer_schema
 from beam_etl.schema import ColumnEvidence, ColumnSchema, TableSchema, parse_type
 
 TABLE = TableSchema(

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_etl.declared_dialect import DeclaredDialect
-from beam_etl.dialect import detect
 from beam_etl.model import Dialect
+from beam_etl.sources.declared_dialect import DeclaredDialect
+from beam_etl.sources.dialect import detect
 
 NOTHING = DeclaredDialect()
 REGISTRY = (

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_etl.csv_arrow import convert_span
 from beam_etl.model import Dialect, InspectedFile, SourceFile, Span
+from beam_etl.reading.csv_arrow import convert_span
 from beam_etl.schema import STRING, ColumnSchema, TableSchema
 
 # Line ends inside cells, quotes, delimiters, blanks at the edges, accents, digits; no NUL, which PostgreSQL has no text for.

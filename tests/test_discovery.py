@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from beam_etl.discovery import TableRule, discover
 from beam_etl.model import SourceFile
+from beam_etl.sources.discovery import TableRule, discover
 from tests.awkward_archives import PACK, source_file, zip_of
 from tests.privileges import forbidden_file, without_privileges
 

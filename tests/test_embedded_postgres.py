@@ -13,12 +13,12 @@ import psutil
 import psycopg
 import pytest
 
-from beam_etl import embedded_postgres
+from beam_etl.postgres import embedded_postgres
 
 REPOSITORY = Path(__file__).parents[1]
 USE_SERVER = """
 import sys
-from beam_etl import embedded_postgres
+from beam_etl.postgres import embedded_postgres
 print(embedded_postgres.start(sys.argv[1]), flush=True)
 sys.stdin.read()
 """

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_etl.encoding import Encoding, canonical_encoding, detect_encoding, first_high_byte, is_transparent, transcode
+from beam_etl.sources.encoding import (
+    Encoding,
+    canonical_encoding,
+    detect_encoding,
+    first_high_byte,
+    is_transparent,
+    transcode,
+)
 
 TEXT = "código;descrição\n00501;ÇÃO é ü\n"
 ORDINARY = "id,name\n1,anna\n2,bob\n"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_etl.encoding_guess import guess_encoding
+from beam_etl.sources.encoding_guess import guess_encoding
 
 _WESTERN = (
     "SERVIÇO FEDERAL DE PROCESSAMENTO",

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_etl.csv_arrow import convert_span
-from beam_etl.evidence import (
+from beam_etl.model import Chunk, Dialect, Span
+from beam_etl.reading.csv_arrow import convert_span
+from beam_etl.reading.evidence import (
     SeenColumn,
     TableDeclaration,
     columns_of,
@@ -17,7 +18,6 @@ from beam_etl.evidence import (
     span_evidence,
     widen_schema,
 )
-from beam_etl.model import Chunk, Dialect, Span
 from beam_etl.schema import STRING, ColumnSchema, parse_type
 from tests.awkward_files import inspected_file, whole_chunk
 

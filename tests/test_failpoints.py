@@ -17,8 +17,8 @@ import pytest
 from beam_etl import failpoints
 from beam_etl.failpoints import FAILPOINTS, FailpointError, can_lose, parse_rules
 from beam_etl.model import Chunk, ConvertedChunk, SpanCount
-from beam_etl.parquet_store import ParquetStore
-from beam_etl.postgres_store import PostgresStore
+from beam_etl.parquet.store import ParquetStore
+from beam_etl.postgres.store import PostgresStore
 from beam_etl.schema import ColumnSchema, ColumnType, TableSchema
 
 REPOSITORY = Path(__file__).parents[1]

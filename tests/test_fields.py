@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_etl import field_text, fields
-from beam_etl.automaton import index_records
-from beam_etl.field_index import FieldIndex
-from beam_etl.fields import (
+from beam_etl.model import Dialect
+from beam_etl.reading import field_text, fields
+from beam_etl.reading.automaton import index_records
+from beam_etl.reading.field_index import FieldIndex
+from beam_etl.reading.fields import (
     MISFIT_NUL,
     MISFIT_UNDECODABLE,
     MISFIT_VALUE,
@@ -20,7 +21,6 @@ from beam_etl.fields import (
     convert_column,
     convert_columns,
 )
-from beam_etl.model import Dialect
 from beam_etl.schema import ALL_CANDIDATES, CANDIDATES, STRING, ColumnEvidence, ColumnSchema, ColumnType
 
 BOOLEAN, BIGINT = ColumnType("boolean"), ColumnType("bigint")

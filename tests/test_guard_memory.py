@@ -16,9 +16,9 @@ from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 from apache_beam.typehints import typehints
 
 import transforms.guard_memory
-from beam_etl.memory import MemoryMonitor, MemoryPressureLevel
-from beam_etl.memory_budget import MemoryBudget
-from beam_etl.memory_gate import MemoryGate
+from beam_etl.memory.budget import MemoryBudget
+from beam_etl.memory.gate import MemoryGate
+from beam_etl.memory.monitor import MemoryMonitor, MemoryPressureLevel
 from beam_etl.model import Chunk, ConvertedChunk
 from transforms.arrow_coder import encoded_tables
 from transforms.guard_memory import MemoryGuard

@@ -2,9 +2,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_etl.header import clean_names, generated_names, is_value, looks_like_header, names_columns, spell_as_declared
 from beam_etl.model import Dialect
-from beam_etl.sample_records import split_sample
+from beam_etl.sources.header import (
+    clean_names,
+    generated_names,
+    is_value,
+    looks_like_header,
+    names_columns,
+    spell_as_declared,
+)
+from beam_etl.sources.sample_records import split_sample
 
 
 @pytest.mark.parametrize(

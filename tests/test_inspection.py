@@ -6,11 +6,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beam_etl import inspection
-from beam_etl.declared_dialect import DeclaredDialect
-from beam_etl.discovery import discover
-from beam_etl.inspection import HEAD_BYTES, inspect_file
 from beam_etl.model import Dialect, InspectedFile, Reject, SkippedRange
+from beam_etl.sources import inspection
+from beam_etl.sources.declared_dialect import DeclaredDialect
+from beam_etl.sources.discovery import discover
+from beam_etl.sources.inspection import HEAD_BYTES, inspect_file
 from beam_etl.storage import LocalStorage, storage_for
 from tests.awkward_archives import PACK, encrypted_zip, source_file, zip_of, zip_with_wrong_crc
 from tests.gcs_front import BUCKET, serve_gcs

@@ -13,16 +13,16 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from beam_etl import lease_keeper
-from beam_etl.holder import Holder
-from beam_etl.lease_keeper import hold_leases
-from beam_etl.leases import LakeLeases, LeaseTaken
-from beam_etl.postgres_errors import PostgresConfigurationError
-from beam_etl.postgres_leases import PostgresLeases
-from beam_etl.postgres_store import PostgresStore
+from beam_etl.loads import lease_keeper
+from beam_etl.loads.holder import Holder
+from beam_etl.loads.lease_keeper import hold_leases
+from beam_etl.loads.leases import LakeLeases, LeaseTaken
+from beam_etl.loads.table_state import LeaseLostError, PublishTerms
+from beam_etl.postgres.errors import PostgresConfigurationError
+from beam_etl.postgres.leases import PostgresLeases
+from beam_etl.postgres.store import PostgresStore
 from beam_etl.schema import ColumnSchema, ColumnType, TableSchema
 from beam_etl.sinks import SinkSettings
-from beam_etl.table_state import LeaseLostError, PublishTerms
 from tests.processes import poll
 
 Leases = LakeLeases | PostgresLeases

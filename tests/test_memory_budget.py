@@ -1,4 +1,4 @@
-"""beam_etl.memory_budget: never above the limit, fair, bounded, and nothing stays reserved."""
+"""beam_etl.memory.budget: never above the limit, fair, bounded, and nothing stays reserved."""
 
 import contextlib
 import gc
@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import beam_etl.memory_budget
-from beam_etl.memory_budget import MIN_BUDGET_BYTES, MemoryBudget, Reservation, default_budget_bytes
-from beam_etl.system_memory import MB, CgroupLimit
+import beam_etl.memory.budget
+from beam_etl.memory.budget import MIN_BUDGET_BYTES, MemoryBudget, Reservation, default_budget_bytes
+from beam_etl.memory.system import MB, CgroupLimit
 
 PLENTY = 10**15
 

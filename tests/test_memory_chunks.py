@@ -1,4 +1,4 @@
-"""beam_etl.memory_chunks: every row once and in order, chunks that shrink, and no more memory than they need."""
+"""beam_etl.memory.chunks: every row once and in order, chunks that shrink, and no more memory than they need."""
 
 import logging
 
@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import beam_etl.memory
-import beam_etl.memory_chunks
-from beam_etl.memory import MemoryMonitor, MemoryPressureLevel
-from beam_etl.memory_chunks import process_in_chunks
+import beam_etl.memory.chunks
+import beam_etl.memory.monitor
+from beam_etl.memory.chunks import process_in_chunks
+from beam_etl.memory.monitor import MemoryMonitor, MemoryPressureLevel
 
 NORMAL, WARNING, CRITICAL, EMERGENCY = MemoryPressureLevel
 
@@ -161,7 +161,7 @@ def test_partitions_filters_and_missing_columns_are_kept(tmp_path):
 
 
 def test_progress_in_the_log_or_not_at_all(caplog):
-    with caplog.at_level(logging.INFO, logger="beam_etl.memory_chunks"):
+    with caplog.at_level(logging.INFO, logger="beam_etl.memory.chunks"):
         sizes(numbers(5), 3, enable_progress=False, progress_callback=lambda done, total: pytest.fail("told"))
         assert caplog.messages == []
         sizes(numbers(5), 3)

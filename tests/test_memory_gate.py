@@ -1,15 +1,15 @@
-"""beam_etl.memory_gate: what each level of pressure makes of a call."""
+"""beam_etl.memory.gate: what each level of pressure makes of a call."""
 
 import threading
 from collections import Counter
 
 import pytest
 
-import beam_etl.memory_gate
-from beam_etl.memory import MemoryMonitor, MemoryPressureLevel
-from beam_etl.memory_budget import MemoryBudget
-from beam_etl.memory_gate import MemoryGate, monitor_for, process_gate
-from beam_etl.system_memory import MB, CgroupLimit
+import beam_etl.memory.gate
+from beam_etl.memory.budget import MemoryBudget
+from beam_etl.memory.gate import MemoryGate, monitor_for, process_gate
+from beam_etl.memory.monitor import MemoryMonitor, MemoryPressureLevel
+from beam_etl.memory.system import MB, CgroupLimit
 
 NORMAL, WARNING, CRITICAL, EMERGENCY = MemoryPressureLevel
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_etl.parquet_file import Encodings, choose_encodings, write_parquet
+from beam_etl.parquet.file import Encodings, choose_encodings, write_parquet
 from beam_etl.schema import ColumnSchema, ColumnType, TableSchema
 
 D = decimal.Decimal

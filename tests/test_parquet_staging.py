@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from beam_etl import parquet_staging
 from beam_etl.model import Chunk, ChunkRecord, ConvertedChunk, SpanCount
-from beam_etl.parquet_staging import ParquetStaging, safe_name
+from beam_etl.parquet import staging as parquet_staging
+from beam_etl.parquet.staging import ParquetStaging, safe_name
 from beam_etl.storage import join_path, storage_for
 from tests.crashing_storage import Crash, CrashingStorage
 from tests.gcs_front import BUCKET, serve_gcs

@@ -13,14 +13,14 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from beam_etl import parquet_staging
-from beam_etl.holder import Holder
-from beam_etl.leases import LakeLeases
+from beam_etl.loads.holder import Holder
+from beam_etl.loads.leases import LakeLeases
+from beam_etl.loads.table_state import LeaseLostError, PublishTerms, TableChangedError, TableState
 from beam_etl.model import Chunk, ChunkRecord, ConvertedChunk, SourceFile, SpanCount
-from beam_etl.parquet_store import ParquetStore
+from beam_etl.parquet import staging as parquet_staging
+from beam_etl.parquet.store import ParquetStore
 from beam_etl.schema import ColumnSchema, ColumnType, TableSchema
 from beam_etl.storage import join_path, storage_for
-from beam_etl.table_state import LeaseLostError, PublishTerms, TableChangedError, TableState
 from tests.crashing_storage import Crash, CrashingStorage
 from tests.gcs_front import BUCKET, serve_gcs
 

@@ -6,9 +6,9 @@ from apache_beam.pipeline import PipelineVisitor
 from apache_beam.typehints.decorators import TypeCheckError
 
 from beam_etl.config import EtlConfig, TableConfig
+from beam_etl.loads.plan import LoadPlan
 from beam_etl.model import SourceFile
 from beam_etl.pipeline import RunSettings, build
-from beam_etl.plan import LoadPlan
 from beam_etl.sinks import SinkSettings
 from transforms.balance_books import BalanceBooks
 from transforms.deal_chunks import DealChunks

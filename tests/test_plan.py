@@ -5,9 +5,7 @@ import os
 import pytest
 
 from beam_etl.config import EtlConfig
-from beam_etl.discovery import discover
-from beam_etl.model import SourceFile
-from beam_etl.plan import (
+from beam_etl.loads.plan import (
     MAX_CHUNK_BYTES,
     MIN_CHUNK_BYTES,
     LoadPlan,
@@ -20,7 +18,9 @@ from beam_etl.plan import (
     read_plan,
     read_report,
 )
+from beam_etl.model import SourceFile
 from beam_etl.schema import ColumnSchema, ColumnType, TableSchema
+from beam_etl.sources.discovery import discover
 
 FILES = (SourceFile(0, "a.csv", "", "t", 10, "v1"), SourceFile(1, "b.zip", "m.csv", "u", 20, "v2", "zip"))
 

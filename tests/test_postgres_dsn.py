@@ -3,8 +3,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from beam_etl import embedded_postgres
-from beam_etl.postgres_dsn import describe_dsn, redact, resolve_dsn
+from beam_etl.postgres import embedded_postgres
+from beam_etl.postgres.dsn import describe_dsn, redact, resolve_dsn
 
 URI = "postgresql://me:hunter2@db.example:6432/lake?sslmode=require"
 

@@ -2,7 +2,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from beam_etl.postgres_errors import ConnectionLostError, ErrorClass, PostgresError, classify, explain
+from beam_etl.postgres.errors import ConnectionLostError, ErrorClass, PostgresError, classify, explain
 
 
 @pytest.mark.parametrize(

@@ -17,17 +17,17 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from beam_etl.loads.table_state import PublishTerms, TableChangedError
 from beam_etl.model import Chunk, ConvertedChunk, Dialect, InspectedFile, SourceFile, Span, SpanCount
-from beam_etl.postgres_errors import (
+from beam_etl.postgres.errors import (
     PostgresConfigurationError,
     PostgresError,
     PostgresUnavailableError,
     PublishRefusedError,
 )
-from beam_etl.postgres_ledger import CommittedChunk
-from beam_etl.postgres_store import PostgresStore
+from beam_etl.postgres.ledger import CommittedChunk
+from beam_etl.postgres.store import PostgresStore
 from beam_etl.schema import ColumnSchema, ColumnType, TableSchema
-from beam_etl.table_state import PublishTerms, TableChangedError
 
 UTC = datetime.timezone.utc
 BIGINT = TableSchema((ColumnSchema("n", ColumnType("bigint")),))

@@ -8,8 +8,9 @@ from decimal import Decimal
 import pyarrow.compute as pc
 import pytest
 
-from beam_etl import load, plan
+from beam_etl import load
 from beam_etl.launcher import RunFailedError
+from beam_etl.loads import plan
 from tests.landed import parquet_rows, parquet_table, postgres_rows, reject_lines, run
 from transforms import convert_chunks
 

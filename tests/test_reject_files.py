@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from beam_etl.chunks import pack_chunks
+from beam_etl.loads.reject_files import rejects_directory, span_offsets, write_table_rejects
+from beam_etl.loads.rejects import StagedRejects
+from beam_etl.loads.table_plan import FileOutcome, write_table_plan
 from beam_etl.model import ChunkRecord, Dialect, InspectedFile, Reject, SourceFile, Span, SpanCount
-from beam_etl.reject_files import rejects_directory, span_offsets, write_table_rejects
-from beam_etl.rejects import StagedRejects
-from beam_etl.table_plan import FileOutcome, write_table_plan
+from beam_etl.reading.chunks import pack_chunks
 
 LOAD, TABLE = "key-000", "t/1"
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beam_etl.loads.rejects import StagedRejects, read_staged, reject_to_json, render_raw
 from beam_etl.model import Reject
-from beam_etl.rejects import StagedRejects, read_staged, reject_to_json, render_raw
 
 
 def reject(raw=b"x,1", encoding="utf-8", record=2):

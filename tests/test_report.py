@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from beam_etl.books import TableBooks
 from beam_etl.config import EtlConfig
+from beam_etl.loads.books import TableBooks
+from beam_etl.loads.plan import Selection, freeze_plan, read_report
+from beam_etl.loads.publication import PublishedTable
+from beam_etl.loads.report import LOST_TABLE, write_report
 from beam_etl.model import SourceFile
-from beam_etl.plan import Selection, freeze_plan, read_report
-from beam_etl.publication import PublishedTable
-from beam_etl.report import LOST_TABLE, write_report
 from beam_etl.schema import ColumnSchema, TableSchema, parse_type
 from beam_etl.sinks import SinkSettings
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from beam_etl.automaton import MALFORMED, index_records
-from beam_etl.field_index import FLAG_BITS
 from beam_etl.model import Dialect
-from beam_etl.resync import read_records
+from beam_etl.reading.automaton import MALFORMED, index_records
+from beam_etl.reading.field_index import FLAG_BITS
+from beam_etl.reading.resync import read_records
 
 LIMIT = 1 << 20
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_etl.model import Dialect
-from beam_etl.sample_records import cell_text, split_sample
+from beam_etl.sources.sample_records import cell_text, split_sample
 
 COMMA = Dialect()
 

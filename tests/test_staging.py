@@ -3,9 +3,9 @@ import threading
 
 import pytest
 
-from beam_etl.archives import ArchiveError, SourceReadError, UnpackLimits
-from beam_etl.encoding import Encoding
-from beam_etl.staging import SourceChangedError, StagedFile, check_version, stage_plain
+from beam_etl.sources.archives import ArchiveError, SourceReadError, UnpackLimits
+from beam_etl.sources.encoding import Encoding
+from beam_etl.sources.staging import SourceChangedError, StagedFile, check_version, stage_plain
 from beam_etl.storage import LocalStorage
 from tests.awkward_archives import PACK, source_file, zip_of
 

@@ -2,11 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_etl.declared_dialect import DeclaredDialect
-from beam_etl.dialect import detect
 from beam_etl.model import Dialect
-from beam_etl.sample_records import split_sample
-from beam_etl.table_extent import find_footer, footer_of_lines, lines_at_start
+from beam_etl.sources.declared_dialect import DeclaredDialect
+from beam_etl.sources.dialect import detect
+from beam_etl.sources.sample_records import split_sample
+from beam_etl.sources.table_extent import find_footer, footer_of_lines, lines_at_start
 
 ROWS = b"id,name,sum\n1,anna,2.50\n2,bob,3.50\n3,carl,4.50\n"
 COMMA = Dialect()

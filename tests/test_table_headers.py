@@ -2,9 +2,9 @@ import itertools
 
 import pytest
 
-from beam_etl.declared_dialect import DeclaredDialect
-from beam_etl.inspection import inspect_file
-from beam_etl.table_headers import unite_headers
+from beam_etl.sources.declared_dialect import DeclaredDialect
+from beam_etl.sources.inspection import inspect_file
+from beam_etl.sources.table_headers import unite_headers
 from tests.awkward_archives import source_file
 from tests.polluted.reading import read_inspected
 

@@ -1,6 +1,6 @@
 import pytest
 
-from beam_etl.table_names import TableRule, base_name, table_name, table_of
+from beam_etl.sources.table_names import TableRule, base_name, table_name, table_of
 
 
 @pytest.mark.parametrize(

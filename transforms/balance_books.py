@@ -5,14 +5,14 @@ from collections.abc import Iterator, Mapping
 
 import apache_beam as beam
 
-from beam_etl.books import SinkBooks, TableBooks, apply_policies, balance_table, refuse_columns
-from beam_etl.evidence import TableDeclaration
-from beam_etl.parquet_store import ParquetStore
-from beam_etl.plan import read_plan
-from beam_etl.postgres_store import PostgresStore
+from beam_etl.loads.books import SinkBooks, TableBooks, apply_policies, balance_table, refuse_columns
+from beam_etl.loads.plan import read_plan
+from beam_etl.loads.table_plan import read_table_plan
+from beam_etl.parquet.store import ParquetStore
+from beam_etl.postgres.store import PostgresStore
+from beam_etl.reading.evidence import TableDeclaration
 from beam_etl.schema import TableSchema
 from beam_etl.sinks import SinkSettings
-from beam_etl.table_plan import read_table_plan
 
 
 @dataclasses.dataclass

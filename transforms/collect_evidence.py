@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import apache_beam as beam
 
-from beam_etl.evidence import SeenColumn, TableDeclaration, full_evidence, widen_schema
 from beam_etl.model import Chunk
+from beam_etl.reading.evidence import SeenColumn, TableDeclaration, full_evidence, widen_schema
 from beam_etl.schema import TableSchema
 from transforms.infer_schemas import MergeEvidenceFn
 

@@ -14,12 +14,12 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 import transforms.arrow_coder  # noqa: F401  registers the coder of pa.Table
-from beam_etl.arrow_pool import use_frugal_pool
-from beam_etl.csv_arrow import convert_chunk
+from beam_etl.loads.rejects import StagedRejects
+from beam_etl.memory.arrow_pool import use_frugal_pool
 from beam_etl.model import Chunk, ConvertedChunk
-from beam_etl.parquet_store import ParquetStore
-from beam_etl.postgres_store import PostgresStore
-from beam_etl.rejects import StagedRejects
+from beam_etl.parquet.store import ParquetStore
+from beam_etl.postgres.store import PostgresStore
+from beam_etl.reading.csv_arrow import convert_chunk
 from beam_etl.schema import TableSchema
 from beam_etl.sinks import SinkSettings
 from transforms.guard_memory import MemoryGuard

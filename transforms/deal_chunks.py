@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
 
-from beam_etl.chunks import deal_by_bytes
 from beam_etl.model import Chunk
+from beam_etl.reading.chunks import deal_by_bytes
 
 
 @dataclasses.dataclass

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import apache_beam as beam
 
+from beam_etl.loads.plan import read_plan
 from beam_etl.model import SourceFile
-from beam_etl.plan import read_plan
 
 
 @dataclasses.dataclass

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
 
-from beam_etl.cuts import Range, RangeSummary, compose_spans, cut_ranges, summarise_range
+from beam_etl.loads.table_plan import FileOutcome
 from beam_etl.model import InspectedFile
-from beam_etl.table_plan import FileOutcome
+from beam_etl.reading.cuts import Range, RangeSummary, compose_spans, cut_ranges, summarise_range
 
 
 @dataclasses.dataclass

@@ -13,8 +13,8 @@ from apache_beam.metrics import Metrics
 from apache_beam.runners.common import DoFnSignature
 from apache_beam.transforms.core import get_function_arguments
 
-from beam_etl.memory_budget import Reservation
-from beam_etl.memory_gate import BudgetMb, MemoryGate, process_gate
+from beam_etl.memory.budget import Reservation
+from beam_etl.memory.gate import BudgetMb, MemoryGate, process_gate
 
 # Generations of the collector up to this one; searching the oldest, which holds what imports made, takes 0.2 s.
 YOUNG = 1

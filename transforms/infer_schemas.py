@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import apache_beam as beam
 
-from beam_etl.evidence import SeenColumn, TableDeclaration, infer_schema, merge_evidence, sample_evidence
 from beam_etl.model import Chunk
+from beam_etl.reading.evidence import SeenColumn, TableDeclaration, infer_schema, merge_evidence, sample_evidence
 from beam_etl.schema import TableSchema
 
 # Enough records of any width to settle nearly every type, and 1/192 of a full chunk.

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from beam_etl.declared_dialect import DeclaredDialect
-from beam_etl.inspection import inspect_file
+from beam_etl.loads.table_plan import FileOutcome
 from beam_etl.model import InspectedFile, Reject, SourceFile
-from beam_etl.table_headers import unite_headers
-from beam_etl.table_plan import FileOutcome
+from beam_etl.sources.declared_dialect import DeclaredDialect
+from beam_etl.sources.inspection import inspect_file
+from beam_etl.sources.table_headers import unite_headers
 
 
 class InspectFilesOutputs(NamedTuple):

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from beam_etl.chunks import pack_chunks
-from beam_etl.evidence import SeenColumn, columns_of, merge_evidence
+from beam_etl.loads.table_plan import FileOutcome, write_table_plan
 from beam_etl.model import Chunk
-from beam_etl.table_plan import FileOutcome, write_table_plan
+from beam_etl.reading.chunks import pack_chunks
+from beam_etl.reading.evidence import SeenColumn, columns_of, merge_evidence
 
 
 class PlanChunksOutputs(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import apache_beam as beam
 
-from beam_etl.postgres_store import PostgresStore
+from beam_etl.postgres.store import PostgresStore
 from beam_etl.schema import TableSchema
 from beam_etl.sinks import SinkSettings
 

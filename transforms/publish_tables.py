@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from beam_etl.books import TableBooks
-from beam_etl.publication import PublishedTable, publish_table
+from beam_etl.loads.books import TableBooks
+from beam_etl.loads.publication import PublishedTable, publish_table
 from beam_etl.schema import TableSchema
 from beam_etl.sinks import SinkSettings
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from beam_etl.model import ChunkRecord, ConvertedChunk
-from beam_etl.parquet_store import ParquetStore
+from beam_etl.parquet.store import ParquetStore
 from beam_etl.sinks import SinkSettings
 
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from beam_etl.books import TableBooks
-from beam_etl.parquet_store import ParquetStore
-from beam_etl.reject_files import write_table_rejects
+from beam_etl.loads.books import TableBooks
+from beam_etl.loads.reject_files import write_table_rejects
+from beam_etl.parquet.store import ParquetStore
 from beam_etl.schema import TableSchema
 from beam_etl.sinks import SinkSettings
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
 
-from beam_etl.publication import PublishedTable
-from beam_etl.report import write_report
+from beam_etl.loads.publication import PublishedTable
+from beam_etl.loads.report import write_report
 from beam_etl.sinks import SinkSettings
 
 

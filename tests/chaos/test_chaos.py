@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from beam_etl import chaos, chaos_disk, cli
-from beam_etl.chaos import BROKEN, CLEAN, ChaosResult, command_line, run_chaos
-from beam_etl.chaos_nemeses import NEED_A_DISK, NEMESES
-from beam_etl.chaos_process import Loader
+from beam_etl import cli
+from beam_etl.chaos import disk as chaos_disk
+from beam_etl.chaos import suite as chaos
+from beam_etl.chaos.nemeses import NEED_A_DISK, NEMESES
+from beam_etl.chaos.process import Loader
+from beam_etl.chaos.suite import BROKEN, CLEAN, ChaosResult, command_line, run_chaos
+from beam_etl.exit_codes import USAGE
 from tests.chaos.naive_loader import forgetting, repeating
 
 # Minutes of attacks: beside the suite of every change stands `make chaos`.
@@ -56,7 +59,7 @@ def test_every_nemesis_leaves_a_load_exact(directory):
         2,
         list(NEMESES),
         loader=command_line,
-        preloaded="beam_etl.chaos_warm",
+        preloaded="beam_etl.chaos.warm",
         records=RECORDS,
         least_rounds=len(NEMESES),
     )
@@ -94,7 +97,7 @@ def test_a_machine_that_allows_no_attack_is_not_called_exact(directory, monkeypa
         raise OSError("permission denied")
 
     monkeypatch.setattr(chaos_disk, "_mount", refuse)
-    assert cli.main(["chaos", "--directory", str(directory), "--nemesis", "full_disk", "--seconds", "0"]) == cli.USAGE
+    assert cli.main(["chaos", "--directory", str(directory), "--nemesis", "full_disk", "--seconds", "0"]) == USAGE
     printed = capsys.readouterr()
     assert "full_disk was skipped: needs a disk of its own: permission denied" in printed.out
     assert "nothing was attacked" in printed.err
@@ -102,6 +105,6 @@ def test_a_machine_that_allows_no_attack_is_not_called_exact(directory, monkeypa
 
 def test_a_directory_with_files_is_refused(directory, capsys):
     (directory / "mine").touch()
-    assert cli.main(["chaos", "--directory", str(directory)]) == cli.USAGE
+    assert cli.main(["chaos", "--directory", str(directory)]) == USAGE
     assert "holds files" in capsys.readouterr().err
     assert [path.name for path in directory.iterdir()] == ["mine"]

@@ -20,7 +20,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from beam_etl.cli import FAILED, NOT_PUBLISHED, PUBLISHED
+from beam_etl.exit_codes import FAILED, NOT_PUBLISHED, PUBLISHED
 from examples.generate_dump import write_dump
 from tests.landed import commit_records, last_report, parquet_table, reject_lines
 from tests.processes import REPOSITORY, Program, WorkerPool, poll

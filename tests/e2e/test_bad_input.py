@@ -14,8 +14,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from beam_etl import launcher
-from beam_etl.cli import FAILED, NOT_PUBLISHED, PUBLISHED, USAGE
-from beam_etl.parquet_staging import safe_name
+from beam_etl.exit_codes import FAILED, NOT_PUBLISHED, PUBLISHED, USAGE
+from beam_etl.parquet.staging import safe_name
 from tests.landed import (
     commit_records,
     last_report,

@@ -8,10 +8,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from beam_etl import publication
-from beam_etl.cli import FAILED, PUBLISHED
-from beam_etl.parquet_store import ParquetStore
-from beam_etl.postgres_store import PostgresStore
+from beam_etl.exit_codes import FAILED, PUBLISHED
+from beam_etl.loads import publication
+from beam_etl.parquet.store import ParquetStore
+from beam_etl.postgres.store import PostgresStore
 from tests.crashing_storage import Crash
 from tests.landed import parquet_rows, postgres_rows, run, staging_tables
 from tests.processes import REPOSITORY, Program

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from beam_etl.cli import FAILED, NOT_PUBLISHED, PUBLISHED, USAGE
-from beam_etl.holder import Holder
-from beam_etl.leases import LakeLeases
-from beam_etl.postgres_store import PostgresStore
+from beam_etl.exit_codes import FAILED, NOT_PUBLISHED, PUBLISHED, USAGE
+from beam_etl.loads.holder import Holder
+from beam_etl.loads.leases import LakeLeases
+from beam_etl.postgres.store import PostgresStore
 from tests.landed import last_report, parquet_rows, postgres_rows, reject_lines, run, staging_tables
 
 

@@ -8,7 +8,7 @@ import duckdb
 import psycopg
 import pytest
 
-from beam_etl.cli import NOT_PUBLISHED, PUBLISHED, USAGE
+from beam_etl.exit_codes import NOT_PUBLISHED, PUBLISHED, USAGE
 from tests.landed import Run, last_report, parquet_rows, postgres_rows, reject_lines, run
 
 

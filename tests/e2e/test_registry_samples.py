@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from beam_etl.cli import PUBLISHED
 from beam_etl.config import load_config
+from beam_etl.exit_codes import PUBLISHED
 from tests.landed import last_report, parquet_rows, postgres_rows, run
 
 ROOT = Path(__file__).resolve().parents[2]

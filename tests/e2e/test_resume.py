@@ -11,7 +11,7 @@ import psycopg
 import pyarrow.compute as pc
 import pytest
 
-from beam_etl.cli import FAILED, PUBLISHED
+from beam_etl.exit_codes import FAILED, PUBLISHED
 from tests.landed import (
     commit_records,
     last_report,

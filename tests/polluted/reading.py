@@ -12,10 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from beam_etl.csv_arrow import convert_chunk
-from beam_etl.cuts import compose_spans, cut_ranges, summarise_range
-from beam_etl.declared_dialect import DeclaredDialect
-from beam_etl.evidence import (
+from beam_etl.model import Chunk, InspectedFile, Reject
+from beam_etl.reading.csv_arrow import convert_chunk
+from beam_etl.reading.cuts import compose_spans, cut_ranges, summarise_range
+from beam_etl.reading.evidence import (
     TableDeclaration,
     columns_of,
     full_evidence,
@@ -24,8 +24,8 @@ from beam_etl.evidence import (
     sample_evidence,
     widen_schema,
 )
-from beam_etl.inspection import inspect_file
-from beam_etl.model import Chunk, InspectedFile, Reject
+from beam_etl.sources.declared_dialect import DeclaredDialect
+from beam_etl.sources.inspection import inspect_file
 from tests.awkward_archives import source_file
 from tests.polluted.files import GivenDialect, PollutedFile, Row
 

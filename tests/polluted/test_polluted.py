@@ -4,7 +4,7 @@ import functools
 
 import pytest
 
-from beam_etl.declared_dialect import DeclaredDialect
+from beam_etl.sources.declared_dialect import DeclaredDialect
 from tests.polluted.files import polluted_files
 from tests.polluted.reading import Reading, declared_dialect, judge, read_file
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from beam_etl.parquet_store import ParquetStore
-from beam_etl.postgres_store import PostgresStore
+from beam_etl.parquet.store import ParquetStore
+from beam_etl.postgres.store import PostgresStore
 from transforms.arrow_coder import ArrowTableCoder
 
 WATCH = Path(os.environ["BEAM_ETL_WATCH"])

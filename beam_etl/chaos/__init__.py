@@ -1,0 +1,1 @@
+"""Loads under attack, and an oracle that counts what broke."""

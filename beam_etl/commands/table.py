@@ -1,0 +1,26 @@
+"""The one table of commands. A command is a module of this package: its docstring's first line explains it in --help,
+and main(arguments) does it and returns the exit code."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+# Name on the command line -> one line for --help. The module has the same name, with _ for -.
+COMMANDS: dict[str, str] = {
+    "chaos": "attack loads of its own making, and count what breaks",
+    "gc": "take away what loads have staged that are over or were given up",
+    "psql": "PostgreSQL's own shell on an embedded database: psql embedded:DIR",
+}
+
+
+def run_command(name: str, arguments: Sequence[str]) -> int:
+    """Runs the command of that name with the arguments behind it."""
+    command = importlib.import_module(f"beam_etl.commands.{name.replace('-', '_')}")
+    code: int = command.main(arguments)
+    return code
+
+
+def commands_help() -> str:
+    width = max(map(len, COMMANDS))
+    return "\n".join(f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items())

@@ -1,0 +1,1 @@
+"""The Parquet sink: one file a chunk, staged, committed by a record, published by a manifest."""

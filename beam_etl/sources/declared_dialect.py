@@ -1,0 +1,50 @@
+"""What is declared of how a table's files are written."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from beam_etl.model import Escape, LineEnd
+from beam_etl.sources.encoding import canonical_encoding
+
+
+@dataclasses.dataclass(frozen=True)
+class DeclaredDialect:
+    """What is declared of a file's writing; None or () is detected.
+
+    Attributes:
+      encoding: any Python text codec.
+      delimiter, quote, escape, line_end, comment: as in Dialect.
+      header: whether the first record names the columns.
+      columns: the columns' names, in order.
+      skip_lines: physical lines before the header, or before the first record where there is no header.
+      footer_lines: physical lines behind the last record, blank ones included.
+    """
+
+    encoding: str | None = None
+    delimiter: str | None = None
+    quote: str | None = None
+    escape: Escape | None = None
+    header: bool | None = None
+    columns: tuple[str, ...] = ()
+    line_end: LineEnd | None = None
+    comment: str | None = None
+    skip_lines: int | None = None
+    footer_lines: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.encoding is not None:
+            canonical_encoding(self.encoding)
+        used: dict[str, str] = {"\n": "line end", "\r": "line end"}
+        for field in ("delimiter", "quote", "comment"):
+            value = getattr(self, field)
+            if value is None or (not value and field != "delimiter"):
+                continue
+            if len(value) != 1 or not value.isascii() or value in "\r\n":
+                raise ValueError(f"{field} {value!r}: must be one ASCII character and no line end")
+            if value in used:
+                raise ValueError(f"{used[value]} and {field} are both {value!r}; declare different characters")
+            used[value] = field
+        for field in ("skip_lines", "footer_lines"):
+            if (getattr(self, field) or 0) < 0:
+                raise ValueError(f"{field} {getattr(self, field)}: must be 0 lines or more")
