@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
-SECONDS ?= 180
+SECONDS ?= 300
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
@@ -35,7 +35,7 @@ test-slow: $(VENV)/.ready ## Run the tests of real sizes (minutes)
 test-cluster: $(VENV)/.ready ## Run whole loads on Prism with real workers, and kill them (needs Go 1.26 or newer)
 	$(BIN)/python -m pytest -q -m cluster tests
 
-chaos: $(VENV)/.ready ## Kill, stop, double and starve loads for SECONDS (180), by SEED if given; count what breaks
+chaos: $(VENV)/.ready ## Kill, stop, double and starve loads for SECONDS (300), by SEED if given; count what breaks
 	$(BIN)/python -m beam_etl chaos --seconds=$(SECONDS) $(if $(SEED),--seed=$(SEED))
 
 lint: $(VENV)/.ready ## Check format, style, types and the direction of imports

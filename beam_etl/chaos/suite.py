@@ -32,9 +32,9 @@ from beam_etl.chaos.round import Battlefield, Round
 from beam_etl.failpoints import FAILPOINTS
 from beam_etl.postgres import embedded_postgres
 
-SECONDS = 180
-RECORDS = 200_000
-LONGEST_VOLLEY = 6
+SECONDS = 300
+RECORDS = 120_000
+LONGEST_VOLLEY = 12
 
 CLEAN, BROKEN = 0, 1
 
