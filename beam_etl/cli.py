@@ -121,9 +121,20 @@ def _load(config: EtlConfig, beam_args: Sequence[str]) -> int:
     from beam_etl.console import print_result
     from beam_etl.launcher import run_load
 
-    result = run_load(config, beam_args)
+    with _interruptible(config):
+        result = run_load(config, beam_args)
     print_result(result, config)
     return PUBLISHED if result.report["published"] else NOT_PUBLISHED
+
+
+def _interruptible(config: EtlConfig) -> contextlib.AbstractContextManager[None]:
+    """On this machine a load ends within a second; elsewhere Beam's client has a job to let go of."""
+    from beam_etl import interruption, open_files
+    from beam_etl.postgres import embedded_postgres, session
+
+    if config.runner != "DirectRunner":
+        return contextlib.nullcontext()
+    return interruption.end_quickly((session.cancel_all, open_files.delete_incomplete, embedded_postgres.stop_all))
 
 
 class _WithoutTracebacks(io.TextIOBase):

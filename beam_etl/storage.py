@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import BinaryIO, ParamSpec, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from beam_etl import failpoints
+from beam_etl import failpoints, open_files
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -259,7 +259,7 @@ class LocalStorage:
         target = Path(local_path(path))
         _make_directories(target.parent)
         try:
-            with target.open("wb") as file:
+            with open_files.writing(target, "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -335,7 +335,7 @@ def _write_temporary(target: Path, data: bytes) -> Path:
     _make_directories(target.parent)
     temporary = target.with_name(f".{uuid.uuid4().hex}{_TEMPORARY_SUFFIX}")
     try:
-        with temporary.open("xb") as file:
+        with open_files.writing(temporary, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import tenacity
 
+from beam_etl import interruption
 from beam_etl.loads.holder import Holder
 from beam_etl.loads.leases import LakeLeases, LeaseTaken
 from beam_etl.loads.table_state import LeaseLostError
@@ -68,13 +69,21 @@ class LeaseKeeper:
         if self._thread.is_alive():
             self._thread.join()
         try:
-            for own in self.tokens:
-                self._lake.release(own.table, own.lake)
-                if self._postgres is not None:
-                    self._postgres.release(own.table, own.postgres)
+            self._release()
         finally:
             if self._store is not None:
                 self._store.close()
+
+    def give_up(self) -> None:
+        """As close, for a process that is about to end: waits for nothing, and closes nothing."""
+        self._closing.set()
+        self._release()
+
+    def _release(self) -> None:
+        for own in self.tokens:
+            self._lake.release(own.table, own.lake)
+            if self._postgres is not None:
+                self._postgres.release(own.table, own.postgres)
 
     def _renew_for_ever(self) -> None:
         while not self._closing.wait(LEASE_SECONDS / 3):
@@ -97,8 +106,9 @@ def hold_leases(
     """The leases of the tables, for as long as the block runs. Raises ValueError as LeaseKeeper.claim."""
     keeper = LeaseKeeper(owner, sinks)
     try:
-        keeper.claim(tables, wait_seconds)
-        yield keeper
+        with interruption.on_interruption(keeper.give_up):
+            keeper.claim(tables, wait_seconds)
+            yield keeper
     finally:
         keeper.close()
 

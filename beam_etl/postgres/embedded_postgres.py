@@ -71,6 +71,12 @@ def stop(directory: str | os.PathLike[str]) -> None:
             server.cleanup()
 
 
+def stop_all() -> None:
+    """Ends this process's use of every server, as `stop` does."""
+    for path in list(_SERVERS):
+        stop(path)
+
+
 def crash(directory: str | os.PathLike[str]) -> None:
     """Ends the server without a shutdown, as `pg_ctl stop -m immediate` does; `start` recovers what was committed.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -12,7 +14,7 @@ import tenacity
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 
-from beam_etl import failpoints
+from beam_etl import failpoints, interruption
 from beam_etl.postgres.dsn import describe_dsn, resolve_dsn
 from beam_etl.postgres.errors import TRANSIENT, ConnectionLostError, ErrorClass, classify, explain
 
@@ -37,6 +39,15 @@ _TRANSACTION_SETTINGS = (
 )
 
 
+CANCEL_SECONDS = 0.2
+
+
+def cancel_all() -> None:
+    """Cancels whatever this process is doing in any database."""
+    for session in list(_sessions):
+        session.cancel()
+
+
 class PostgresSession:
     """Runs transactions on at most `max_connections` connections, from any number of threads.
 
@@ -52,7 +63,9 @@ class PostgresSession:
         self._slots = threading.BoundedSemaphore(max_connections)
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
+        self._busy: set[Connection] = set()
         self._closed = False
+        _sessions.add(self)
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """The result of work(connection), committed.
@@ -81,6 +94,14 @@ class PostgresSession:
         for connection in idle:
             connection.close()
 
+    def cancel(self) -> None:
+        """Cancels what runs on every busy connection, which else would go on in the server without its client."""
+        with self._lock:
+            busy = list(self._busy)
+        for connection in busy:
+            with contextlib.suppress(psycopg.Error):
+                connection.cancel_safe(timeout=CANCEL_SECONDS)
+
     def _run_once(self, work: Callable[[Connection], T]) -> T:
         with self._slots:
             connection = self._take()
@@ -99,9 +120,15 @@ class PostgresSession:
                 self._give_back(connection)
 
     def _take(self) -> Connection:
+        interruption.pause_if_stopping()
         with self._lock:
-            if self._idle:
-                return self._idle.pop()
+            connection = self._idle.pop() if self._idle else None
+        connection = connection or self._connect()
+        with self._lock:
+            self._busy.add(connection)
+        return connection
+
+    def _connect(self) -> Connection:
         dsn = resolve_dsn(self.reference)
         self.place = describe_dsn(dsn)
         parameters: dict[str, Any] = {**_CONNECTION_DEFAULTS, **conninfo_to_dict(dsn), "client_encoding": "utf8"}
@@ -112,6 +139,7 @@ class PostgresSession:
 
     def _give_back(self, connection: Connection) -> None:
         with self._lock:
+            self._busy.discard(connection)
             if (
                 not self._closed
                 and not connection.closed
@@ -120,3 +148,6 @@ class PostgresSession:
                 self._idle.append(connection)
                 return
         connection.close()
+
+
+_sessions: weakref.WeakSet[PostgresSession] = weakref.WeakSet()
