@@ -114,6 +114,23 @@ class EtlConfig(_Strict):
     postgres_schema: str = pydantic.Field(
         "public", description="Schema of the published PostgreSQL tables.", min_length=1
     )
+    postgres_connections: int = pydantic.Field(
+        4, description="Transactions that one worker process runs in PostgreSQL at once.", ge=1, le=64
+    )
+    postgres_retry_seconds: float = pydantic.Field(
+        120.0,
+        description="How long a transaction is repeated while PostgreSQL is out of reach, overloaded or in conflict.",
+        ge=0,
+    )
+    postgres_lock_seconds: float = pydantic.Field(
+        30.0, description="How long a statement waits for a lock before its transaction is tried again.", gt=0
+    )
+    postgres_statement_seconds: float = pydantic.Field(
+        0.0, description="How long a statement may run; 0 for as long as it takes.", ge=0
+    )
+    postgres_idle_seconds: float = pydantic.Field(
+        600.0, description="After so long without a word from its worker the server ends a transaction; 0: never.", ge=0
+    )
     table: str | None = pydantic.Field(
         None, description="Table of every file that no rule of job.yaml names.", min_length=1
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from beam_etl.config import DialectConfig, EtlConfig, TableConfig
+from beam_etl.postgres.limits import PostgresLimits
 from beam_etl.reading.evidence import TableDeclaration
 from beam_etl.schema import STRING, ColumnSchema, TableSchema
 from beam_etl.sinks import SinkSettings, TableTokens
@@ -66,5 +67,16 @@ def sink_settings(config: EtlConfig, load_id: str, tokens: tuple[TableTokens, ..
         parquet_codec_level=config.parquet_codec_level,
         postgres=config.postgres,
         postgres_schema=config.postgres_schema,
+        postgres_limits=postgres_limits(config),
         tokens=tokens,
+    )
+
+
+def postgres_limits(config: EtlConfig) -> PostgresLimits:
+    return PostgresLimits(
+        connections=config.postgres_connections,
+        retry_seconds=config.postgres_retry_seconds,
+        lock_seconds=config.postgres_lock_seconds,
+        statement_seconds=config.postgres_statement_seconds,
+        idle_in_transaction_seconds=config.postgres_idle_seconds,
     )

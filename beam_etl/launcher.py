@@ -13,7 +13,7 @@ from typing import Any
 
 from beam_etl import failpoints
 from beam_etl.config import EtlConfig
-from beam_etl.declarations import sink_settings
+from beam_etl.declarations import postgres_limits, sink_settings
 from beam_etl.loads.collection import collect_after_other_runs, collect_load
 from beam_etl.loads.holdings import ever_published, read_holdings, select_files
 from beam_etl.loads.lease_keeper import hold_leases
@@ -148,7 +148,7 @@ def check_postgres(config: EtlConfig) -> None:
     """Raises ValueError where the database cannot take a load."""
     if config.postgres is None:
         return
-    store = PostgresStore(config.postgres, "", config.postgres_schema)
+    store = PostgresStore(config.postgres, "", config.postgres_schema, postgres_limits(config))
     try:
         store.open()
         logger.info("%s", store.check())

@@ -6,6 +6,7 @@ import dataclasses
 
 from beam_etl.parquet.staging import safe_name
 from beam_etl.parquet.store import ParquetStore
+from beam_etl.postgres.limits import DEFAULT_LIMITS, PostgresLimits
 from beam_etl.postgres.store import PostgresStore
 
 
@@ -28,6 +29,7 @@ class SinkSettings:
       parquet_codec, parquet_codec_level: compression of the Parquet files.
       postgres: reference to the DSN (env:NAME, file:PATH, embedded:DIR or a DSN), None where PostgreSQL is no sink.
       postgres_schema: schema of the published tables.
+      postgres_limits: connections and patience of each store.
       tokens: of the tables' leases; a table that is not among them is guarded by nobody.
     """
 
@@ -37,6 +39,7 @@ class SinkSettings:
     parquet_codec_level: int = 1
     postgres: str | None = None
     postgres_schema: str = "public"
+    postgres_limits: PostgresLimits = DEFAULT_LIMITS
     tokens: tuple[TableTokens, ...] = ()
 
     def tokens_of(self, table: str) -> TableTokens:
@@ -58,6 +61,6 @@ class SinkSettings:
         """An opened store, to be closed by the caller; None where PostgreSQL is no sink."""
         if self.postgres is None:
             return None
-        store = PostgresStore(self.postgres, self.load_id, self.postgres_schema)
+        store = PostgresStore(self.postgres, self.load_id, self.postgres_schema, self.postgres_limits)
         store.open()
         return store

@@ -18,6 +18,7 @@ from beam_etl import failpoints
 from beam_etl.failpoints import FAILPOINTS, FailpointError, can_lose, parse_rules
 from beam_etl.model import Chunk, ConvertedChunk, SpanCount
 from beam_etl.parquet.store import ParquetStore
+from beam_etl.postgres.limits import PostgresLimits
 from beam_etl.postgres.store import PostgresStore
 from beam_etl.schema import ColumnSchema, ColumnType, TableSchema
 
@@ -114,7 +115,7 @@ def test_every_failpoint_is_in_the_code_once_and_no_other_is():
 
 @pytest.fixture
 def store(database: str) -> Iterator[PostgresStore]:
-    store = PostgresStore(database, "load-1", retry_seconds=30)
+    store = PostgresStore(database, "load-1", limits=PostgresLimits(retry_seconds=30))
     store.open()
     store.prepare()
     store.create_staging("t", SCHEMA)

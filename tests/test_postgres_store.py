@@ -1,5 +1,4 @@
 import concurrent.futures
-import contextlib
 import datetime
 import math
 import pickle
@@ -26,8 +25,10 @@ from beam_etl.postgres.errors import (
     PublishRefusedError,
 )
 from beam_etl.postgres.ledger import CommittedChunk
+from beam_etl.postgres.limits import PostgresLimits
 from beam_etl.postgres.store import PostgresStore
 from beam_etl.schema import ColumnSchema, ColumnType, TableSchema
+from tests.dropping_proxy import DroppingProxy
 
 UTC = datetime.timezone.utc
 BIGINT = TableSchema((ColumnSchema("n", ColumnType("bigint")),))
@@ -74,7 +75,8 @@ def open_store(database: str) -> Iterator[Callable[..., PostgresStore]]:
     opened: list[PostgresStore] = []
 
     def make(dsn: str = database, load_id: str = "load-1", **fields: Any) -> PostgresStore:
-        store = PostgresStore(dsn, load_id, **{"retry_seconds": 30.0, **fields})
+        schema = fields.pop("target_schema", "public")
+        store = PostgresStore(dsn, load_id, schema, PostgresLimits(**{"retry_seconds": 30.0, **fields}))
         store.open()
         opened.append(store)
         return store
@@ -102,54 +104,9 @@ def load(store: PostgresStore, table: str, *values: int) -> None:
     assert store.publish(table, BIGINT.hash, len(values), 0)
 
 
-class CommitEatingProxy:
-    """A TCP relay to the server that, when armed, lets one COMMIT through and cuts the line instead of answering."""
-
-    def __init__(self, dsn: str) -> None:
-        parts = conninfo_to_dict(dsn)
-        self._target = f"{parts['host']}/.s.PGSQL.{parts['port']}"
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        port = self._listener.getsockname()[1]
-        self.dsn = make_conninfo(dsn, host="127.0.0.1", port=port, sslmode="disable", gssencmode="disable")
-        self.armed = threading.Event()
-        self.eaten = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            server = socket.socket(socket.AF_UNIX)
-            server.connect(self._target)
-            cut = threading.Event()
-            threading.Thread(target=self._relay, args=(client, server, cut, True), daemon=True).start()
-            threading.Thread(target=self._relay, args=(server, client, cut, False), daemon=True).start()
-
-    def _relay(self, source: socket.socket, sink: socket.socket, cut: threading.Event, from_client: bool) -> None:
-        try:
-            while data := source.recv(1 << 16):
-                if from_client and self.armed.is_set() and b"COMMIT\0" in data:
-                    self.armed.clear()
-                    cut.set()
-                elif not from_client and cut.is_set():
-                    self.eaten += 1  # the server has answered, so it has committed; the client never hears of it
-                    break
-                sink.sendall(data)
-        except OSError:
-            pass
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-
 @pytest.fixture
-def proxy(database: str) -> Iterator[CommitEatingProxy]:
-    relay = CommitEatingProxy(database)
+def proxy(database: str) -> Iterator[DroppingProxy]:
+    relay = DroppingProxy(database)
     yield relay
     relay.close()
 
@@ -349,7 +306,7 @@ def test_records_come_in_chunk_order(store: PostgresStore) -> None:
 
 
 def test_same_chunk_from_eight_threads_at_once(open_store: Callable[..., PostgresStore]) -> None:
-    store = open_store(max_connections=8)
+    store = open_store(connections=8)
     store.prepare()
     store.create_staging("t", BIGINT)
     together = threading.Barrier(8)
@@ -365,7 +322,7 @@ def test_same_chunk_from_eight_threads_at_once(open_store: Callable[..., Postgre
 
 
 def test_more_threads_than_connections(open_store: Callable[..., PostgresStore]) -> None:
-    store = open_store(max_connections=2)
+    store = open_store(connections=2)
     store.prepare()
     store.create_staging("t", BIGINT)
     with concurrent.futures.ThreadPoolExecutor(8) as threads:
@@ -426,28 +383,28 @@ def test_idle_connections_killed_between_chunks(store: PostgresStore, database: 
 
 
 def test_lost_answer_to_the_commit_of_a_chunk(
-    store: PostgresStore, open_store: Callable[..., PostgresStore], proxy: CommitEatingProxy
+    store: PostgresStore, open_store: Callable[..., PostgresStore], proxy: DroppingProxy
 ) -> None:
     store.create_staging("t", BIGINT)
     far = open_store(proxy.dsn)
     assert far.committed_chunks("t", BIGINT.hash) == set()  # connected before the proxy turns nasty
-    proxy.armed.set()
+    proxy.cuts = ["after_commit"]
     record, _ = far.commit_chunk(make_chunk("t", BIGINT, 3), numbers(1, 2, 3))
-    assert proxy.eaten == 1
+    assert proxy.done == ["after_commit"]
     assert record.rows == 3
     assert store.count_rows("t", BIGINT.hash) == 3
     assert store.read_records("t", BIGINT.hash) == [record]
 
 
 def test_lost_answer_to_the_commit_of_a_publication(
-    store: PostgresStore, open_store: Callable[..., PostgresStore], proxy: CommitEatingProxy, database: str
+    store: PostgresStore, open_store: Callable[..., PostgresStore], proxy: DroppingProxy, database: str
 ) -> None:
     stage(store, "t", BIGINT, numbers(1, 2, 3))
     far = open_store(proxy.dsn)
     assert far.published_load("t") is None
-    proxy.armed.set()
+    proxy.cuts = ["after_commit"]
     assert far.publish("t", BIGINT.hash, 3, 0) is False  # replayed, and found it done
-    assert proxy.eaten == 1
+    assert proxy.done == ["after_commit"]
     assert store.published_load("t") == "load-1"
     assert fetch(database, "SELECT count(*) FROM t") == [(3,)]
 
@@ -615,15 +572,15 @@ def test_a_trigger_that_keeps_rows_back_refuses_the_load(
 
 
 def test_a_lost_answer_to_the_commit_of_an_append(
-    open_store: Callable[..., PostgresStore], proxy: CommitEatingProxy, database: str
+    open_store: Callable[..., PostgresStore], proxy: DroppingProxy, database: str
 ) -> None:
     append(open_store(load_id="load-1"), "t", "", 1)
     far = open_store(proxy.dsn, load_id="load-2")
     far.prepare()
     stage(far, "t", BIGINT, numbers(2))
-    proxy.armed.set()
+    proxy.cuts = ["after_commit"]
     assert far.publish("t", BIGINT.hash, 1, 0, terms=PublishTerms("append", "load-1")) is False
-    assert proxy.eaten == 1
+    assert proxy.done == ["after_commit"]
     assert fetch(database, "SELECT n FROM t ORDER BY n") == [(1,), (2,)]
 
 

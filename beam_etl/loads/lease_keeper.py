@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import logging
 import threading
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 # A holder that died is outlived by its lease for so long at most; on the same machine it is known to be dead at once.
 LEASE_SECONDS = 30.0
 WAIT_SECONDS = 45.0
+RENEWAL_SECONDS = 10.0
 
 
 class LeaseKeeper:
@@ -30,7 +32,10 @@ class LeaseKeeper:
 
     def __init__(self, owner: str, sinks: SinkSettings) -> None:
         holder = Holder.this_process(owner)
-        self._store = sinks.open_postgres()
+        # A connection of its own, so that no COPY keeps a lease from being renewed; and no outage of the database, which
+        # is waited for elsewhere, keeps the lake's leases from it.
+        limits = dataclasses.replace(sinks.postgres_limits, connections=1, retry_seconds=RENEWAL_SECONDS)
+        self._store = dataclasses.replace(sinks, postgres_limits=limits).open_postgres()
         self._lake = LakeLeases(sinks.output, holder)
         self._postgres = PostgresLeases(self._store, holder) if self._store else None
         self._tokens: dict[str, TableTokens] = {}

@@ -10,11 +10,12 @@ from beam_etl.postgres.session import Connection
 OLDEST_VERSION = 140000
 
 
-def check_database(connection: Connection, target_schema: str) -> str:
+def check_database(connection: Connection, target_schema: str, connections: int = 1) -> str:
     """The server's name and version, where this role can load into `target_schema`. Reads only.
 
     Raises:
-      PostgresConfigurationError: old version, standby, other encoding than UTF-8, missing schema or privilege.
+      PostgresConfigurationError: old version, standby, other encoding than UTF-8, missing schema or privilege, or
+        the server allows fewer connections than the load is to have.
     """
     version, number, encoding, standby, role, database = connection.execute(
         "SELECT current_setting('server_version'), current_setting('server_version_num')::int, "
@@ -33,6 +34,7 @@ def check_database(connection: Connection, target_schema: str) -> str:
         )
     _check_target_schema(connection, target_schema, role, database)
     _check_audit_schema(connection, role, database)
+    _check_connections(connection, connections, role, database)
     return f"PostgreSQL {version}"
 
 
@@ -64,4 +66,36 @@ def _check_audit_schema(connection: Connection, role: str, database: str) -> Non
             f"the role {role!r} can neither make nor use the schema {AUDIT_SCHEMA} in database {database!r}; "
             f'run CREATE SCHEMA {AUDIT_SCHEMA} AUTHORIZATION "{role}", '
             f'or GRANT CREATE, USAGE ON SCHEMA {AUDIT_SCHEMA} TO "{role}"'
+        )
+
+
+def _check_connections(connection: Connection, wanted: int, role: str, database: str) -> None:
+    """Beside its transactions a load needs one connection that renews its leases.
+
+    What others hold at the moment passes; what the server allows at all does not.
+    """
+    server, of_role, of_database = connection.execute(
+        "SELECT current_setting('max_connections')::int - CASE WHEN rolsuper THEN 0 ELSE "
+        "current_setting('superuser_reserved_connections')::int "
+        "+ coalesce(current_setting('reserved_connections', true), '0')::int END, rolconnlimit, datconnlimit "
+        "FROM pg_roles, pg_database WHERE rolname = current_user AND datname = current_database()"
+    ).fetchone() or (0, -1, -1)
+    allowed, where, change = min(
+        (limit, where, change)
+        for limit, where, change in (
+            (server, "the server", "raise max_connections in postgresql.conf"),
+            (of_role, f"the role {role!r}", f'run ALTER ROLE "{role}" CONNECTION LIMIT {wanted + 1}'),
+            (
+                of_database,
+                f"the database {database!r}",
+                f'run ALTER DATABASE "{database}" CONNECTION LIMIT {wanted + 1}',
+            ),
+        )
+        if limit >= 0
+    )
+    if allowed < wanted + 1:
+        lower = f"lower --postgres_connections to {allowed - 1}, or " if allowed > 1 else ""
+        raise PostgresConfigurationError(
+            f"{where} allows {allowed} connections, and the load needs {wanted + 1} (--postgres_connections={wanted} and one "
+            f"for its leases); {lower}{change}"
         )

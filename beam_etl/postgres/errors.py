@@ -71,11 +71,9 @@ _BY_PREFIX = (
 )
 
 # A refused connection carries no SQLSTATE, only the server's words after FATAL. These pass by themselves.
+_SHORTAGES = ("too many clients", "too many connections", "connection slots", "no more connections allowed")
 _PASSING_REFUSALS = (
-    "too many clients",
-    "too many connections",
-    "connection slots",
-    "no more connections allowed",
+    *_SHORTAGES,
     "starting up",
     "shutting down",
     "recovery mode",
@@ -88,6 +86,7 @@ _REMEDIES = {
     "42P01": "the table is gone: was the staging of this load dropped meanwhile? Start the load again",
     "42703": "the staging table has other columns than the chunk; drop the staging of this load and start it again",
     "54011": "PostgreSQL holds at most 1,600 columns; load this table to Parquet only, or select columns",
+    "57014": "allow statements more time by --postgres_statement_seconds, unless somebody cancelled it",
     "53100": "free space on the database server's disk",
 }
 
@@ -121,6 +120,13 @@ def classify(error: BaseException) -> ErrorClass:
     if code in _BROKEN_STREAM:
         return ErrorClass.OTHER
     return next((kind for prefix, kind in _BY_PREFIX if code.startswith(prefix)), ErrorClass.OTHER)
+
+
+def is_shortage(error: psycopg.Error) -> bool:
+    """Whether the server lacks memory, disk or connections: class 53, or a connection refused for that reason."""
+    if error.sqlstate is not None:
+        return error.sqlstate.startswith("53")
+    return any(shortage in str(error) for shortage in _SHORTAGES)
 
 
 def _classify_connection_error(error: psycopg.Error) -> ErrorClass:

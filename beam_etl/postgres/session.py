@@ -16,7 +16,9 @@ from psycopg.pq import TransactionStatus
 
 from beam_etl import failpoints, interruption
 from beam_etl.postgres.dsn import describe_dsn, resolve_dsn
-from beam_etl.postgres.errors import TRANSIENT, ConnectionLostError, ErrorClass, classify, explain
+from beam_etl.postgres.errors import TRANSIENT, ConnectionLostError, ErrorClass, classify, explain, is_shortage
+from beam_etl.postgres.limits import PostgresLimits
+from beam_etl.postgres.slots import Slots
 
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -31,14 +33,6 @@ _CONNECTION_DEFAULTS = {
     "tcp_user_timeout": "60000",
 }
 
-# Local to the transaction, so that a transaction pooler such as pgbouncer may stand between. A role's statement_timeout
-# would cut every large COPY; a stuck worker must not hold the ledger's row for ever, nor anybody wait for ever.
-_TRANSACTION_SETTINGS = (
-    "SET LOCAL lock_timeout = '30s'; SET LOCAL statement_timeout = 0; "
-    "SET LOCAL idle_in_transaction_session_timeout = '10min'"
-)
-
-
 CANCEL_SECONDS = 0.2
 
 
@@ -49,23 +43,37 @@ def cancel_all() -> None:
 
 
 class PostgresSession:
-    """Runs transactions on at most `max_connections` connections, from any number of threads.
+    """Runs transactions on at most `limits.connections` connections, from any number of threads.
 
     Retry story: `run` gives the same work to a new transaction after a serialization failure, a deadlock, a lost
-    connection or an overloaded server, waiting exponentially longer with jitter, for at most `retry_seconds`. Nobody
+    connection or an overloaded server, waiting exponentially longer with jitter, for at most `limits.retry_seconds`. Where
+    the server lacks memory, disk or connections, fewer transactions run at once until it has recovered. Nobody
     knows whether a COMMIT took place whose answer was lost, so the work itself must be safe to replay.
     """
 
-    def __init__(self, reference: str, retry_seconds: float, max_connections: int) -> None:
+    def __init__(self, reference: str, limits: PostgresLimits) -> None:
         self.reference = reference
-        self.retry_seconds = retry_seconds
+        self.limits = limits
         self.place = ""
-        self._slots = threading.BoundedSemaphore(max_connections)
+        self.slots = Slots(limits.connections)
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
         self._closed = False
+        self._users = 0
         _sessions.add(self)
+
+    @classmethod
+    def shared(cls, reference: str, limits: PostgresLimits) -> PostgresSession:
+        """This process's session of these limits; close it as often as it was asked for.
+
+        So the number of connections follows from the limits, not from how many steps a runner opens at once.
+        """
+        with _sharing:
+            session = _shared.get((reference, limits)) or cls(reference, limits)
+            _shared[reference, limits] = session
+            session._users += 1
+            return session
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """The result of work(connection), committed.
@@ -76,20 +84,30 @@ class PostgresSession:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: classify(error) in TRANSIENT),
             wait=tenacity.wait_random_exponential(multiplier=0.1, max=10.0),
-            stop=tenacity.stop_after_delay(self.retry_seconds),
+            stop=tenacity.stop_after_delay(self.limits.retry_seconds),
             reraise=True,
         )
         begun = time.monotonic()
         try:
-            result: T = retrying(self._run_once, work)
+            result: T = retrying(self._attempt, work)
             return result
         except psycopg.Error as error:
             raise explain(error, self.place, time.monotonic() - begun) from error
 
     def close(self) -> None:
-        """Closes idle connections now and busy ones when their transaction ends; idempotent."""
+        """Once the last user is gone, closes idle connections now and busy ones when their transaction ends."""
+        with _sharing:
+            self._users -= 1
+            if self._users > 0:
+                return
+            if _shared.get((self.reference, self.limits)) is self:
+                del _shared[self.reference, self.limits]
         with self._lock:
             self._closed = True
+        self._close_idle()
+
+    def _close_idle(self) -> None:
+        with self._lock:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
@@ -102,12 +120,25 @@ class PostgresSession:
             with contextlib.suppress(psycopg.Error):
                 connection.cancel_safe(timeout=CANCEL_SECONDS)
 
+    def _attempt(self, work: Callable[[Connection], T]) -> T:
+        """One transaction; a shortage of the server leaves fewer slots for those that follow."""
+        try:
+            result = self._run_once(work)
+        except psycopg.Error as error:
+            if is_shortage(error):
+                # Idle connections are what others may be waiting for.
+                self.slots.narrow()
+                self._close_idle()
+            raise
+        self.slots.widen()
+        return result
+
     def _run_once(self, work: Callable[[Connection], T]) -> T:
-        with self._slots:
+        with self.slots.take():
             connection = self._take()
             try:
                 with connection.transaction():
-                    connection.execute(_TRANSACTION_SETTINGS)
+                    connection.execute(self.limits.settings)
                     result = work(connection)
                     failpoints.hit("postgres.before_commit")
                 failpoints.hit("postgres.after_commit")
@@ -151,3 +182,5 @@ class PostgresSession:
 
 
 _sessions: weakref.WeakSet[PostgresSession] = weakref.WeakSet()
+_shared: dict[tuple[str, PostgresLimits], PostgresSession] = {}
+_sharing = threading.Lock()

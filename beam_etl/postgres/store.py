@@ -31,6 +31,7 @@ from beam_etl.postgres.ledger import (
     read_chunk_ids,
     read_records,
 )
+from beam_etl.postgres.limits import DEFAULT_LIMITS, PostgresLimits
 from beam_etl.postgres.names import AUDIT_SCHEMA, postgres_column, postgres_name, staging_name
 from beam_etl.postgres.publish import append_rows, count_rows, swap_tables
 from beam_etl.postgres.session import Connection, PostgresSession
@@ -55,14 +56,14 @@ class PostgresStore:
     """One load's place in a PostgreSQL database. Cheap to make and to pickle; connects after `open`, when first used.
 
     Safe to share between threads. Every method may be called again after any failure, by any process: see each one's
-    retry story; transient failures are repeated inside, for at most retry_seconds.
+    retry story; transient failures are repeated inside, for at most limits.retry_seconds.
 
     Args:
       dsn_reference: see postgres_dsn.resolve_dsn; resolved where it is used, never pickled resolved.
       load_id: of the load; part of every key.
       target_schema: existing schema into which tables are published.
-      retry_seconds: how long a transaction is repeated before the failure rises.
-      max_connections: how many transactions may run at once from this object.
+      limits: how many transactions may run at once from this process, all stores of these limits taken together, and for
+        how long.
 
     Raises:
       ValueError: the target schema is the audit schema.
@@ -73,8 +74,7 @@ class PostgresStore:
         dsn_reference: str,
         load_id: str,
         target_schema: str = "public",
-        retry_seconds: float = 120.0,
-        max_connections: int = 4,
+        limits: PostgresLimits = DEFAULT_LIMITS,
     ) -> None:
         if target_schema == AUDIT_SCHEMA:
             raise ValueError(
@@ -83,19 +83,17 @@ class PostgresStore:
         self.dsn_reference = dsn_reference
         self.load_id = load_id
         self.target_schema = target_schema
-        self.retry_seconds = retry_seconds
-        self.max_connections = max_connections
+        self.limits = limits
         self._session: PostgresSession | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
-        fields = (self.dsn_reference, self.load_id, self.target_schema, self.retry_seconds, self.max_connections)
-        return type(self), fields
+        return type(self), (self.dsn_reference, self.load_id, self.target_schema, self.limits)
 
     def open(self) -> None:
         """Resolves the reference, so that a wrong one fails here; idempotent. Raises ValueError with a remedy."""
         if self._session is None:
             resolve_dsn(self.dsn_reference)
-            self._session = PostgresSession(self.dsn_reference, self.retry_seconds, self.max_connections)
+            self._session = PostgresSession.shared(self.dsn_reference, self.limits)
 
     def close(self) -> None:
         """Closes the connections; a transaction still running elsewhere ends first. Idempotent; may be opened again."""
@@ -108,9 +106,11 @@ class PostgresStore:
 
         Changes nothing. Raises PostgresConfigurationError or PostgresUnavailableError, each with place and remedy.
         """
-        session = PostgresSession(self.dsn_reference, 0.0, 1)
+        session = PostgresSession(self.dsn_reference, PostgresLimits(1, retry_seconds=0.0))
         try:
-            server = session.run(lambda connection: check_database(connection, self.target_schema))
+            server = session.run(
+                lambda connection: check_database(connection, self.target_schema, self.limits.connections)
+            )
             return f"{server} at {session.place}"
         finally:
             session.close()
@@ -288,10 +288,10 @@ class PostgresStore:
                     f"table {table!r} was not published: its staging table holds {found} rows, its books say {rows}"
                 )
             if terms.mode == "append" and state.loads:
-                append_rows(connection, staging, self.target_schema, target, rows, self.retry_seconds)
+                append_rows(connection, staging, self.target_schema, target, rows, self.limits.retry_seconds)
             else:
                 connection.execute(sql.SQL("ANALYZE {}").format(place))  # good plans from the first query on
-                swap_tables(connection, staging, self.target_schema, target, self.retry_seconds)
+                swap_tables(connection, staging, self.target_schema, target, self.limits.retry_seconds)
                 forget_files(connection, self.target_schema, table)
             enter_files(connection, self.target_schema, table, self.load_id, terms.sources)
             connection.execute("DELETE FROM beam_etl.staging_tables WHERE staging_name = %s", [staging])
