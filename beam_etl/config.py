@@ -107,8 +107,8 @@ class EtlConfig(_Strict):
     )
     postgres: str | None = pydantic.Field(
         None,
-        description="PostgreSQL target: env:NAME, file:PATH or gcp-secret:PROJECT/SECRET (where its DSN is), "
-        "embedded:DIR, or a DSN without a password. Else only Parquet is written.",
+        description="PostgreSQL target: where its DSN is (env:NAME, file:PATH or a secret of Google Cloud), embedded:DIR, "
+        "or a DSN without a password. Else only Parquet is written.",
     )
     postgres_schema: str = pydantic.Field(
         "public", description="Schema of the published PostgreSQL tables.", min_length=1

@@ -13,7 +13,9 @@ REFERENCE_KINDS = ("env", "file", "gcp-secret")
 
 _PASSWORD_IN_URI = re.compile(r"([a-z][a-z0-9+.-]*://[^:@/\s]*):[^@\s]*@", re.IGNORECASE)
 _PASSWORD_AS_KEY = re.compile(r"\b((?:ssl)?password)(\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&'\"]+)", re.IGNORECASE)
-_GCP_NAME = re.compile(r"(?:projects/)?(?P<project>[^/]+)/(?:secrets/)?(?P<secret>[^/]+)(?:/versions/(?P<version>[^/]+))?")
+_GCP_NAME = re.compile(
+    r"(?:projects/)?(?P<project>[^/]+)/(?:secrets/)?(?P<secret>[^/]+)(?:/versions/(?P<version>[^/]+))?"
+)
 # A shorter one would be found inside words that are no secret, and these words stand in messages anyway.
 _SHORTEST_REMEMBERED = 5
 _NO_SECRETS = frozenset({"postgres", "postgresql", "password", "public", "beam_etl"})

@@ -47,8 +47,10 @@ def job_schema() -> dict[str, Any]:
 
 def _or_variable(field: dict[str, Any]) -> dict[str, Any]:
     if field.get("type") in ("integer", "number", "boolean") or "enum" in field:
-        told = {key: field[key] for key in ("description", "default") if key in field}
+        told: dict[str, Any] = {key: field[key] for key in ("description", "default") if key in field}
         return {"anyOf": [{k: v for k, v in field.items() if k not in told}, _WITH_VARIABLE], **told}
-    if "anyOf" in field and not any(option.get("type") == "string" and "enum" not in option for option in field["anyOf"]):
+    if "anyOf" in field and not any(
+        option.get("type") == "string" and "enum" not in option for option in field["anyOf"]
+    ):
         return {**field, "anyOf": [*field["anyOf"], _WITH_VARIABLE]}
     return field

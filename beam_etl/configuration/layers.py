@@ -20,6 +20,9 @@ PROFILE_VARIABLE = f"{PREFIX}PROFILE"
 # Variables of that prefix that are no settings.
 _OTHER_VARIABLES = frozenset({JOB_FILE_VARIABLE, PROFILE_VARIABLE, f"{PREFIX}FAILPOINTS"})
 
+# How like a setting's name another one must be to be taken for a slip: others may have variables of that prefix.
+_LIKE_A_TYPO = 0.75
+
 DEFAULT = "default"
 FLAG = "flag"
 
@@ -105,20 +108,18 @@ def variable_of(name: str) -> str:
 
 def _of_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The settings that the environment holds; a variable that is set to nothing counts as unset."""
-    names = {variable_of(name): name for name in EtlConfig.model_fields}
     values, problems = {}, []
     for variable in sorted(environment):
+        name = variable.removeprefix(PREFIX).lower()
         if not variable.startswith(PREFIX) or variable in _OTHER_VARIABLES or not environment[variable]:
             continue
-        name = names.get(variable)
-        if name is None:
-            near = difflib.get_close_matches(variable, names, n=1)
-            remedy = f"did you mean {near[0]}?" if near else "unset it; `python -m beam_etl config docs` lists all"
-            problems.append(f"{variable}: no setting has this variable; {remedy}")
-        elif name in YAML_ONLY:
+        if name in YAML_ONLY:
             problems.append(f"{variable}: {name} has structure, which only a job.yaml can hold; unset it")
-        else:
+        elif name in EtlConfig.model_fields:
             values[name] = environment[variable]
+        else:
+            near = difflib.get_close_matches(name, EtlConfig.model_fields, n=1, cutoff=_LIKE_A_TYPO)
+            problems += [f"{variable}: no setting has this variable; did you mean {variable_of(n)}?" for n in near]
     if problems:
         raise ValueError("\n".join(problems))
     return values

@@ -25,7 +25,7 @@ Every setting has one name. It can be written in several places; of two, the one
 2. job.yaml, named by `--config` or `BEAM_ETL_CONFIG`;
 3. a profile of job.yaml, chosen by `--profile` or `BEAM_ETL_PROFILE`;
 4. the environment: `BEAM_ETL_` and the setting's name in capitals, as in `BEAM_ETL_OUTPUT=lake`; a variable that is set
-   to nothing counts as unset, and one that belongs to no setting is refused;
+   to nothing counts as unset, and one that is a slip of a setting's name is refused;
 5. flags: `--name=value`; of a switch `--name` and `--no-name`.
 
 `python -m beam_etl config show` and the flags of a load show each setting's value and where it comes from;
@@ -79,8 +79,12 @@ def configuration_reference() -> str:
         "key",
         first="By name, in order. `name: bigint` stands for `name: {type: bigint}`, `name:` alone for an inferred type.",
     )
-    parts += _section("A dialect: `dialect:` at the top or of a table", DialectConfig, "key", first="What is not declared "
-                      "is detected, file by file.")
+    parts += _section(
+        "A dialect: `dialect:` at the top or of a table",
+        DialectConfig,
+        "key",
+        first="What is not declared is detected, file by file.",
+    )
     return "\n".join(parts)
 
 
@@ -106,13 +110,15 @@ def _default(field: FieldInfo) -> str:
         return "required"
     value = field.get_default(call_default_factory=True)
     if value is None or value in ((), {}) or isinstance(value, pydantic.BaseModel):
-        return "–"
+        return "none"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def _values(field: FieldInfo) -> str:
     """The kind of value, and its bounds."""
-    bounds = {kind: getattr(bound, kind) for bound in field.metadata for kind in ("ge", "gt", "le") if hasattr(bound, kind)}
+    bounds = {
+        kind: getattr(bound, kind) for bound in field.metadata for kind in ("ge", "gt", "le") if hasattr(bound, kind)
+    }
     words = _type_words(field.annotation)
     if "ge" in bounds and "le" in bounds:
         return f"{words}, {bounds['ge']} to {bounds['le']}"
