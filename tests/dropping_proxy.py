@@ -47,9 +47,9 @@ class DroppingProxy:
                 sent += len(data)
                 if b"COMMIT\0" in data and self._is_due("after_commit"):
                     silent.set()
-                elif (b"COMMIT\0" in data and self._is_due("before_commit")) or (
-                    sent > MID_COPY_BYTES and self._is_due("mid_copy")
-                ):
+                elif b"COMMIT\0" in data and self._is_due("before_commit"):
+                    break
+                if sent > MID_COPY_BYTES and self._is_due("mid_copy"):
                     break
                 server.sendall(data)
         _hang_up(client, server)

@@ -210,7 +210,7 @@ def test_class_42_and_3f_need_a_person_and_are_not_repeated(statement, message, 
 
 def test_a_statement_that_takes_too_long_is_told_with_the_knob(database):
     own = session(database, statement_seconds=0.05, retry_seconds=0.0)
-    with pytest.raises(PostgresUnavailableError, match="statement timeout.*--postgres_statement_seconds"):
+    with pytest.raises(PostgresUnavailableError, match=r"statement timeout.*--postgres_statement_seconds"):
         own.run(lambda connection: connection.execute("SELECT pg_sleep(60)"))
     own.close()
 
