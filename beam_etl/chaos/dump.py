@@ -60,10 +60,13 @@ class Dump:
       directory: is made; holds input/ and job.yaml.
       records, files: of the table `events`, in all.
       widens: whether the very last amount has a third digit, so that the table is converted twice.
+      first_id: of the first file; the others follow in millions.
       spoiled: whether there is a table `spoiled`, half of whose records are ragged, so that it must not be published.
     """
 
-    def __init__(self, directory: Path, records: int, files: int, widens: bool, spoiled: bool) -> None:
+    def __init__(
+        self, directory: Path, records: int, files: int, widens: bool, spoiled: bool, first_id: int = 0
+    ) -> None:
         self.directory = directory
         self.input = directory / "input"
         self.job = directory / "job.yaml"
@@ -72,7 +75,9 @@ class Dump:
         self.job.write_text(JOB)
         self._version = 0
         self._files = {
-            f"events.{number}.csv": _File(1_000_000 * number, records // files, widens and number == files - 1)
+            f"events.{number}.csv": _File(
+                first_id + 1_000_000 * number, records // files, widens and number == files - 1
+            )
             for number in range(files)
         }
         self._parts: dict[str, Expected] = {}

@@ -133,6 +133,34 @@ def changing_input(round_: Round) -> bool:
     return False  # whatever it loaded, there is something new to load now
 
 
+def two_loads(round_: Round) -> bool:
+    """another load of the same table at once, one of the two perhaps killed"""
+    other = round_.another_dump()
+    loads = [round_.start(), round_.start(dump=other)]
+    if round_.rng.random() < 0.5:
+        victim = round_.rng.choice(loads)
+        round_.await_moment(victim)
+        round_.kill(victim)
+    _finish_both(round_, *loads)
+    round_.field.tally["other loads"] += 1
+    return False  # whichever came last, the round's own command must now make the table its own again
+
+
+def few_connections(round_: Round) -> bool:
+    """a server that allows five connections in all, the load perhaps killed"""
+    _limit_connections(round_, starved=True)
+    try:
+        load = round_.start()
+        if round_.rng.random() < 0.5:
+            round_.await_moment(load)
+            round_.kill(load)
+        ended = round_.finish(load)
+    finally:
+        _limit_connections(round_, starved=False)
+    round_.field.tally["starved servers"] += 1
+    return ended
+
+
 def full_disk(round_: Round) -> bool:
     """no space left on the output's disk"""
     disk = _disk(round_)
@@ -176,6 +204,8 @@ NEMESES: Mapping[str, Nemesis] = {
         postgres_crash,
         terminated_backends,
         changing_input,
+        two_loads,
+        few_connections,
         full_disk,
         read_only_output,
     )
@@ -222,6 +252,12 @@ def _terminate_others(admin: psycopg.Connection[tuple[object, ...]]) -> int:
         "WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
     )
     return found.rowcount
+
+
+def _limit_connections(round_: Round, starved: bool) -> None:
+    with round_.field.connect() as admin:
+        admin.execute("ALTER SYSTEM SET max_connections = 5" if starved else "ALTER SYSTEM RESET max_connections")
+    round_.field.crash_postgres(0.0)  # the setting takes effect when the server starts
 
 
 def _disk(round_: Round) -> SmallDisk:

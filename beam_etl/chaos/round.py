@@ -94,24 +94,42 @@ class Round:
         with field.connect() as admin:
             admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(self.name)))
         self._dsn = field.dsn(self.name)
-        self.arguments = [
-            f"--input={self.dump.input}",
-            f"--config={self.dump.job}",
-            f"--output={self.lake}",
-            f"--postgres={self._dsn}",
-            "--chunk_mb=1",
-        ]
+        self._others = 0
 
     @property
     def exit_code(self) -> int:
         """How the command ends when it has done all it can."""
         return NOT_PUBLISHED if self.dump.spoiled else PUBLISHED
 
-    def start(self, faults: Faults = Faults()) -> LoadProcess:  # noqa: B008 - frozen
-        load = self.field.runner.start(self.arguments, faults)
+    def start(self, faults: Faults = Faults(), dump: Dump | None = None) -> LoadProcess:  # noqa: B008 - frozen
+        """Starts the round's command, or the same of another dump."""
+        dump = dump or self.dump
+        arguments = [
+            f"--input={dump.input}",
+            f"--config={dump.job}",
+            f"--output={self.lake}",
+            f"--postgres={self._dsn}",
+            "--chunk_mb=1",
+        ]
+        load = self.field.runner.start(arguments, faults)
         self.logs.append(load.log)
         self.field.tally["loads"] += 1
         return load
+
+    def another_dump(self) -> Dump:
+        """A dump of the same table that shares no id with the round's own; readers may see it from now on."""
+        self._others += 1
+        other = Dump(
+            self.directory / f"other_{self._others}",
+            records=self.field.records // 2,
+            files=2,
+            widens=False,
+            spoiled=False,
+            first_id=50_000_000 + 2_000_000 * self._others,
+        )
+        # Not as the last one, which is what the round's own command must come to.
+        self.dump.versions.insert(0, other.expected)
+        return other
 
     def finish(self, load: LoadProcess) -> bool:
         """Waits for the end of a load; whether it did all it could. A load that hangs is a finding, and killed."""
