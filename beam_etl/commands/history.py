@@ -39,22 +39,19 @@ def main(arguments: Sequence[str]) -> int:
 def _table(history: Sequence[dict[str, Any]]) -> Table:
     table = Table()
     table.add_column("load", no_wrap=True)
-    table.add_column("planned")
-    table.add_column("published")
-    for name in ("tables", "files", "rows", "rejects", "seconds", "MB/s"):
+    table.add_column("planned", no_wrap=True)
+    table.add_column("published", no_wrap=True)
+    for name in ("rows", "rejects", "time"):
         table.add_column(name, justify="right")
     for report in history:
         totals = load_totals(report)
         table.add_row(
             report["load_id"],
-            report["created"],
-            "[green]yes[/]" if report["published"] else "[red]no[/]",
-            f"{totals['published']} of {totals['tables']}",
-            f"{totals['files']:,}",
+            report["created"][:16].replace("T", " "),
+            f"[{'green' if report['published'] else 'red'}]{totals['published']} of {totals['tables']}[/]",
             f"{totals['rows']:,}",
             f"{totals['rejects']:,}",
-            f"{report['seconds']:.1f}",
-            f"{totals['mb_per_second']:.1f}",
+            f"{report['seconds']:.1f} s",
         )
     return table
 

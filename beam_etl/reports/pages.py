@@ -43,7 +43,9 @@ def write_report_page(output: str, load_id: str) -> str:
             f"load {load_id!r} has no report in {output}; python -m beam_etl history lists those that have"
         )
     for table, entry in report["tables"].items():
-        if entry["rejects_directory"]:  # as the load was told it; the lake may have been moved, or be seen from elsewhere
+        if entry[
+            "rejects_directory"
+        ]:  # as the load was told it; the lake may have been moved, or be seen from elsewhere
             entry["rejects_directory"] = rejects_directory(output, load_id, table)
     path = report_path(output, load_id)
     storage_for(path).write_atomic(path, render_report(report, read_history(output)).encode())
@@ -91,7 +93,7 @@ def render_history(history: Sequence[dict[str, Any]]) -> str:
     recent = list(reversed(loads[:20]))
     charts = []
     if len(recent) > 1:
-        labels = [load["report"]["created"][5:10] for load in recent]
+        labels = [_moment(load["report"]["created"]) for load in recent]
         charts = [
             bar_chart("Rows by load", labels, {"rows": [load["totals"]["rows"] for load in recent]}),
             bar_chart("MB/s by load", labels, {"MB/s": [load["totals"]["mb_per_second"] for load in recent]}),
@@ -134,11 +136,16 @@ def _table(name: str, report: dict[str, Any], earlier: Sequence[dict[str, Any]])
 
 
 def _charts(loads: Sequence[TableLoad]) -> list[str]:
-    labels = [load.created[5:10] for load in loads]
-    return [
-        bar_chart("Rows by load", labels, {"rows": [load.rows for load in loads]}),
-        bar_chart("Rejects by load", labels, {"rejects": [load.rejects for load in loads]}),
-    ]
+    labels = [_moment(load.created) for load in loads]
+    charts = [bar_chart("Rows by load", labels, {"rows": [load.rows for load in loads]})]
+    if any(load.rejects for load in loads):
+        charts.append(bar_chart("Rejects by load", labels, {"rejects": [load.rejects for load in loads]}))
+    return charts
+
+
+def _moment(created: str) -> str:
+    """Month, day and minute: all that fits below a bar."""
+    return created[5:16].replace("T", " ")
 
 
 def _order(report: dict[str, Any]) -> tuple[str, str]:
