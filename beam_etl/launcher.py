@@ -192,7 +192,8 @@ def _last_line(error: Exception) -> str:
     In a panic of Prism itself the first line does, before the state of the stage and the stacks of all its threads.
     """
     text, panic, _ = str(error).partition("\ngoroutine ")
-    lines = [line for line in text.splitlines() if line.strip()]
+    # Dataflow's runner ends its text with "None" where no worker has said why.
+    lines = [line for line in text.splitlines() if line.strip() not in ("", "None")]
     if panic and lines:
         return lines[0].partition(", stage: ")[0].strip()
     return lines[-1].strip() if lines else type(error).__name__
