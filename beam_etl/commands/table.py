@@ -10,6 +10,7 @@ from collections.abc import Sequence
 COMMANDS: dict[str, str] = {
     "chaos": "attack loads of its own making, and count what breaks",
     "config": "the configuration: check, show (each value, and where it comes from), schema, docs",
+    "flex-template": "print metadata.json of the Dataflow flex template",
     "gc": "take away what loads have staged that are over or were given up",
     "psql": "PostgreSQL's own shell on an embedded database: psql embedded:DIR",
 }

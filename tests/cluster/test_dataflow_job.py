@@ -125,7 +125,9 @@ def sorted_rows(table: pa.Table) -> list[tuple[Any, ...]]:
 def books(lake: Path) -> dict[str, tuple[Any, ...]]:
     [path] = lake.glob("_beam_etl/loads/*/report.json")
     told = ("records_in", "rows", "rejects", "files", "rejected_files", "balanced", "published", "schema")
-    return {name: tuple(str(entry[key]) for key in told) for name, entry in json.loads(path.read_text())["tables"].items()}
+    return {
+        name: tuple(str(entry[key]) for key in told) for name, entry in json.loads(path.read_text())["tables"].items()
+    }
 
 
 def rejects(lake: Path) -> dict[str, list[tuple[Any, ...]]]:
