@@ -29,6 +29,7 @@ VALUES = {
     "max_reject_ratio": ("0.5", 0.5),
     "force": (None, True),
     "keep_staging": (None, True),
+    "wait": ("false", False),
     "chunk_mb": ("8", 8),
     "max_record_bytes": ("4096", 4096),
     "memory_budget_mb": ("100", 100),
@@ -83,7 +84,16 @@ def test_help_shows_every_field_its_meaning_and_the_exit_codes():
 def test_the_flags_are_the_fields_of_the_configuration():
     options = {option for action in build_parser()._actions for option in action.option_strings}
     fields = {f"--{name}" for name in EtlConfig.model_fields if name not in YAML_ONLY}
-    assert options == fields | {"-h", "--help", "--config", "--profile", "--verbose", "--no-force", "--no-keep_staging", "--no-wait"}
+    assert options == fields | {
+        "-h",
+        "--help",
+        "--config",
+        "--profile",
+        "--verbose",
+        "--no-force",
+        "--no-keep_staging",
+        "--no-wait",
+    }
     assert fields == {f"--{name}" for name in VALUES}
 
 
