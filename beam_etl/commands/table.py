@@ -12,7 +12,9 @@ COMMANDS: dict[str, str] = {
     "config": "the configuration: check, show (each value, and where it comes from), schema, docs",
     "flex-template": "print metadata.json of the Dataflow flex template",
     "gc": "take away what loads have staged that are over or were given up",
+    "history": "all loads of a lake, on the terminal and as a page",
     "psql": "PostgreSQL's own shell on an embedded database: psql embedded:DIR",
+    "report": "write report.html of a load again, and print the load in short: report LOAD",
 }
 
 
