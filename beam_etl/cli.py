@@ -12,7 +12,7 @@ import io
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn, TextIO, get_args
+from typing import Any, NoReturn, TextIO, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -98,6 +98,8 @@ def _argument(field: FieldInfo) -> dict[str, Any]:
         return {**argument, "action": argparse.BooleanOptionalAction}
     if field.annotation == tuple[str, ...]:
         return {**argument, "action": "append", "metavar": "GLOB"}
+    if get_origin(field.annotation) is tuple:
+        return {**argument, "action": "append", "metavar": "NAME"}
     choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
     if choices:
         return {**argument, "choices": choices}
