@@ -11,6 +11,7 @@ COMMANDS: dict[str, str] = {
     "chaos": "attack loads of its own making, and count what breaks",
     "config": "the configuration: check, show (each value, and where it comes from), schema, docs",
     "gc": "take away what loads have staged that are over or were given up",
+    "plan": "dry run: what a load with the same flags would do; writes nothing",
     "psql": "PostgreSQL's own shell on an embedded database: psql embedded:DIR",
 }
 
