@@ -12,6 +12,7 @@ COMMANDS: dict[str, str] = {
     "config": "the configuration: check, show (each value, and where it comes from), schema, docs",
     "gc": "take away what loads have staged that are over or were given up",
     "plan": "dry run: what a load with the same flags would do; writes nothing",
+    "preflight": "whether a load with the same flags could begin, as --preflight_only",
     "psql": "PostgreSQL's own shell on an embedded database: psql embedded:DIR",
 }
 

@@ -55,11 +55,11 @@ def dry_run(config: EtlConfig) -> dict[str, Any]:
     rules = [TableRule(table.name, table.files) for table in config.tables]
     files = discover(config.input, rules, config.table)
     names = sorted({file.table for file in files})
-    sinks, notes = _readable_sinks(config)
+    sinks, notes = readable_sinks(config)
     holdings = read_holdings(names, sinks)
     selection = select_files(config, files, holdings)
     cores = os.cpu_count() or 1
-    plain = _plain_bytes(selection.files)
+    plain = plain_bytes(selection.files)
     chunk_bytes = plan_chunk_bytes(config, selection.files, cores)
     with tempfile.TemporaryDirectory(prefix="beam_etl_plan_") as directory:
         tables = {}
@@ -95,7 +95,7 @@ def dry_run(config: EtlConfig) -> dict[str, Any]:
     }
 
 
-def _readable_sinks(config: EtlConfig) -> tuple[SinkSettings, list[str]]:
+def readable_sinks(config: EtlConfig) -> tuple[SinkSettings, list[str]]:
     """The sinks that can be looked into without changing anything, and what is to be told of the others."""
     sinks = sink_settings(config, "")
     if config.postgres is None:
@@ -135,7 +135,7 @@ def _earlier_load(config: EtlConfig, files: Sequence[SourceFile], holdings: Hold
     return "a new load"
 
 
-def _plain_bytes(files: Sequence[SourceFile]) -> dict[int, int]:
+def plain_bytes(files: Sequence[SourceFile]) -> dict[int, int]:
     """file_id -> size of the plain text: exact for plain files and zip members, else estimated."""
     sizes: dict[int, int] = {}
     members: dict[str, dict[str, int]] = {}
