@@ -31,11 +31,12 @@ setup(
         "beam_etl.parquet",
         "beam_etl.postgres",
         "beam_etl.reading",
+        "beam_etl.reports",
         "beam_etl.sources",
         "transforms",
         "runners",
     ],
-    package_data={"beam_etl": ["py.typed"]},
+    package_data={"beam_etl": ["py.typed"], "beam_etl.reports": ["templates/*.j2"]},
     install_requires=read_requirements(),
     entry_points={"console_scripts": ["beam-etl = beam_etl.cli:run"]},
 )

@@ -11,9 +11,11 @@ COMMANDS: dict[str, str] = {
     "chaos": "attack loads of its own making, and count what breaks",
     "config": "the configuration: check, show (each value, and where it comes from), schema, docs",
     "gc": "take away what loads have staged that are over or were given up",
+    "history": "all loads of a lake, on the terminal and as a page",
     "plan": "dry run: what a load with the same flags would do; writes nothing",
     "preflight": "whether a load with the same flags could begin, as --preflight_only",
     "psql": "PostgreSQL's own shell on an embedded database: psql embedded:DIR",
+    "report": "write report.html of a load again, and print the load in short: report LOAD",
 }
 
 
