@@ -100,10 +100,10 @@ def test_the_flags_are_the_fields_of_the_configuration():
         "--config",
         "--profile",
         "--verbose",
+        "--preflight_only",
         "--no-force",
         "--no-keep_staging",
         "--no-wait",
-        "--preflight_only",
     }
     assert fields == {f"--{name}" for name in VALUES}
 
