@@ -10,6 +10,7 @@ from collections.abc import Sequence
 COMMANDS: dict[str, str] = {
     "audit": "what loads did, what state they are in, and where a file went",
     "chaos": "attack loads of its own making, and count what breaks",
+    "config": "the configuration: check, show (each value, and where it comes from), schema, docs",
     "gc": "take away what loads have staged that are over or were given up",
     "psql": "PostgreSQL's own shell on an embedded database: psql embedded:DIR",
 }

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from beam_etl.config import YAML_ONLY, EtlConfig
 from beam_etl.loads.holder import Holder
 from beam_etl.loads.plan import load_directory
-from beam_etl.postgres.dsn import redact
+from beam_etl.secrets import redact
 from beam_etl.storage import storage_for
 
 Outcome = Literal["", "published", "not_published", "failed"]
@@ -73,7 +73,7 @@ class Run:
         )
 
     def end(self, outcome: Outcome, reason: str = "") -> Run:
-        return dataclasses.replace(self, ended=_now(), outcome=outcome, reason=reason)
+        return dataclasses.replace(self, ended=_now(), outcome=outcome, reason=redact(reason))
 
     def has_died(self) -> bool:
         """Whether it is known never to end: its process was one of this machine and is gone."""

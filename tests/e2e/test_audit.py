@@ -11,9 +11,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from beam_etl.config import load_config
+from beam_etl.config import EtlConfig
 from beam_etl.exit_codes import FAILED, NOT_PUBLISHED, PUBLISHED, USAGE
-from beam_etl.loads.runs import command_line
+from beam_etl.loads.holder import Holder
+from beam_etl.loads.runs import Run, command_line
 from beam_etl.postgres.store import PostgresStore
 from tests.landed import run
 
@@ -165,11 +166,11 @@ def test_what_is_not_there_is_a_usage_error(tmp_path, arguments, complaint):
 
 
 def test_no_secret_comes_into_the_audit():
-    config = load_config(
-        None, {"input": ["a b.csv"], "output": "lake", "postgres": "postgresql://me:hunter2@db/x", "force": True}
-    )
-    line = command_line(config, ["--direct_num_workers=2", "--api_token=hunter2"])
+    config = EtlConfig(input=["a b.csv"], output="lake", postgres="env:PG_DSN", force=True)
+    line = command_line(config, ["--direct_num_workers=2", "--api_token=hunter2", "--proxy=http://me:hunter2@proxy"])
     assert line == (
-        "python -m beam_etl '--input=a b.csv' --output=lake '--postgres=postgresql://me:***@db/x' --force "
-        "--direct_num_workers=2 '--api_token=***'"
+        "python -m beam_etl '--input=a b.csv' --output=lake --postgres=env:PG_DSN --force "
+        "--direct_num_workers=2 '--api_token=***' '--proxy=http://me:***@proxy'"
     )
+    ended = Run.begin("load", Holder.this_process(""), config, []).end("failed", "postgresql://me:hunter2@db is away")
+    assert "hunter2" not in ended.reason
