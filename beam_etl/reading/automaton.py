@@ -25,6 +25,7 @@ Massively Parallel Parsing of Delimiter-Separated Raw Data", VLDB 2020; Ge, Li, 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -284,7 +285,7 @@ def read_only(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return view
 
 
-def _rest_bytes(rest):  # type: ignore[no-untyped-def]
+def _rest_bytes(rest: Any) -> int:
     """Length of the delimiter behind its first byte: a constant 0 in what is compiled for delimiters of one byte."""
     raise NotImplementedError
 
@@ -296,7 +297,7 @@ def _rest_bytes_of(rest):  # type: ignore[no-untyped-def]
     return lambda rest: rest.size
 
 
-def _follows(data, at, rest):  # type: ignore[no-untyped-def]
+def _follows(data: Any, at: Any, rest: Any) -> bool:
     """Whether the rest of the delimiter stands in data at an offset."""
     raise NotImplementedError
 
@@ -399,12 +400,13 @@ def _index(  # type: ignore[no-untyped-def]
                         following = positions[i]
                         if following == n or data[following] != delimiter:
                             break
-                        i += 1
                         if width > 1 and (following < at + width or not _follows(data, following + 1, rest)):
+                            i += 1
                             continue
                         at = following
                         field_ends[field] = at << FLAG_BITS
                         field += 1
+                        i += 1
                     field_start = at + width
                     if width > 1:
                         resume = field_start

@@ -74,7 +74,9 @@ def detect(head: bytes, declared: DeclaredDialect, is_whole: bool, windows: Sequ
             head = head[: max(head.rfind(b"\n"), head.rfind(b"\r")) + 1] or head
         encoding = Encoding("utf-8", 0, f"{encoding.evidence}; rewritten as UTF-8")
     if declared.delimiter and not _can_write(encoding.name, declared.delimiter):
-        encoding = Encoding("utf-8", 0, f"{encoding.evidence}, which cannot write the declared delimiter; read as UTF-8")
+        encoding = Encoding(
+            "utf-8", 0, f"{encoding.evidence}, which cannot write the declared delimiter; read as UTF-8"
+        )
     start, reason = encoding.bom_bytes, ""
     if declared.skip_lines:
         start, reason = lines_at_start(head, start, declared.skip_lines), f"{declared.skip_lines} lines, as declared"

@@ -30,6 +30,8 @@ _UNUSUAL_CONFIDENCE = 0.9
 # Of several bytes; tried where they stand in the sample. Others that hold a usual delimiter are found by what stands around
 # that one (_compound).
 _LONG_DELIMITERS = ("||", "::", ";;", "~~", "^^", "##", "@@", "$$", "|~|", "~|~", "|^|", "^|^", "|#|", "#|#")
+# What stands between a cell and a cell in quotes.
+_BEFORE_QUOTE = re.compile(rb"[\w\"]([^\w\"'\r\n\x80-\xff]{2,8})\"\w")
 _SIGNS = "§¦¬¶þ"
 # What may belong to a delimiter around its usual character.
 _AROUND = re.compile(rb"[^\w\"'\x80-\xff.+\-$%()\[\]{}/\\]+")
@@ -93,7 +95,8 @@ def best_reading(head: bytes, declared: DeclaredDialect, is_whole: bool, encodin
     if usual.n_fields > 1 and usual.confidence >= _UNUSUAL_CONFIDENCE:
         return finished(usual)
     long = [delimiter for delimiter in _LONG_DELIMITERS if delimiter.encode() in head]
-    long += [f"{mark} " for mark in ",;" if f'{mark} "'.encode() in head]
+    beside_quotes = Counter(match.decode() for match in _BEFORE_QUOTE.findall(head))
+    long += [delimiter for delimiter, _ in beside_quotes.most_common(3) if delimiter not in long]
     signs = [sign for sign in _SIGNS if _written_in(sign, encoding.name) in head]
     for delimiters in (long, signs) if long or signs else ():
         reading = finished(best_with(delimiters)) if delimiters else usual

@@ -210,7 +210,7 @@ def _long_delimited(kind: str, rows: list[Row], given: GivenDialect, quote_all: 
     """The rows with a delimiter that the csv module cannot write; cells with any part of it are quoted."""
 
     def cell(text: str) -> str:
-        quoted = quote_all or any(sign in text for sign in (*given.delimiter.strip(), '"', "\n"))
+        quoted = quote_all or any(sign in text for sign in (*(set(given.delimiter) - {" "}), '"', "\n"))
         return '"' + text.replace('"', '""') + '"' if quoted else text
 
     data = "".join(given.delimiter.join(map(cell, row)) + "\n" for row in [_NAMES, *rows]).encode(given.encoding)
@@ -235,10 +235,14 @@ def _dialects(rng: random.Random, seed: int) -> Iterator[PollutedFile]:
         for kind, every in (("", False), (", all quoted", True)):
             rows = table(rng, notes=notes)
             yield _long_delimited(f"delimiter {delimiter!r}{kind}", rows, given, every)
-        yield _long_delimited(f"delimiter {delimiter!r}, nothing quoted", table(rng, notes=("plain", "other")), given, False)
+        yield _long_delimited(
+            f"delimiter {delimiter!r}, nothing quoted", table(rng, notes=("plain", "other")), given, False
+        )
     for delimiter in "§¦":
         given = GivenDialect(delimiter=delimiter, encoding="iso-8859-1")
-        yield _long_delimited(f"delimiter {delimiter!r} in iso-8859-1", table(rng, notes=("plain", "other")), given, False)
+        yield _long_delimited(
+            f"delimiter {delimiter!r} in iso-8859-1", table(rng, notes=("plain", "other")), given, False
+        )
     for delimiter in ",;\t|":
         given = GivenDialect(delimiter=delimiter, quote="'")
         rows = table(rng, notes=(f"with {delimiter} inside", "it's here", "plain"))
