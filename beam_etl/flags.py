@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -91,6 +91,8 @@ def _argument(field: FieldInfo) -> dict[str, Any]:
         return {**argument, "action": argparse.BooleanOptionalAction}
     if field.annotation == tuple[str, ...]:
         return {**argument, "action": "append", "metavar": "GLOB"}
+    if get_origin(field.annotation) is tuple:
+        return {**argument, "action": "append", "metavar": "NAME"}
     choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
     if choices:
         return {**argument, "choices": choices}
