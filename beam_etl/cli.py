@@ -90,7 +90,7 @@ def _load(config: EtlConfig, beam_args: Sequence[str]) -> int:
 
     result = run_load(config, beam_args)
     print_result(result, config)
-    return PUBLISHED if result.report["published"] else NOT_PUBLISHED
+    return PUBLISHED if result.report["published"] or result.submitted else NOT_PUBLISHED
 
 
 class _WithoutTracebacks(io.TextIOBase):

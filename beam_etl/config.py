@@ -155,6 +155,9 @@ class EtlConfig(_Strict):
         le=1,
     )
     force: bool = pydantic.Field(False, description="Load again even if this very load is already the current one.")
+    wait: bool = pydantic.Field(
+        True, description="Follow the job to its end; --no-wait submits it to a remote runner and leaves."
+    )
     keep_staging: bool = pydantic.Field(
         False, description="Leave what the load staged after it is published, for a look at it; gc takes it away."
     )

@@ -32,6 +32,7 @@ VALUES = {
     "max_reject_ratio": ("0.5", 0.5),
     "force": (None, True),
     "keep_staging": (None, True),
+    "wait": ("false", False),
     "chunk_mb": ("8", 8),
     "max_record_bytes": ("4096", 4096),
     "memory_budget_mb": ("100", 100),
@@ -97,6 +98,7 @@ def test_the_flags_are_the_fields_of_the_configuration():
         "--preflight_only",
         "--no-force",
         "--no-keep_staging",
+        "--no-wait",
     }
     assert fields == {f"--{name}" for name in VALUES}
 

@@ -12,6 +12,7 @@ COMMANDS: dict[str, str] = {
     "chaos": "attack loads of its own making, and count what breaks",
     "completion": "a script for the shell: source <(beam-etl completion bash)",
     "config": "the configuration: check, show (each value, and where it comes from), schema, docs",
+    "flex-template": "print metadata.json of the Dataflow flex template",
     "gc": "take away what loads have staged that are over or were given up",
     "history": "all loads of a lake, on the terminal and as a page",
     "plan": "dry run: what a load with the same flags would do; writes nothing",
