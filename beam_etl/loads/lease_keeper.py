@@ -31,7 +31,7 @@ class LeaseKeeper:
     """The leases of one run of a load, renewed by a thread of its own until it is closed."""
 
     def __init__(self, owner: str, sinks: SinkSettings) -> None:
-        holder = Holder.this_process(owner)
+        self.holder = holder = Holder.this_process(owner)
         # A connection of its own, so that no COPY keeps a lease from being renewed; and no outage of the database, which
         # is waited for elsewhere, keeps the lake's leases from it.
         limits = dataclasses.replace(sinks.postgres_limits, connections=1, retry_seconds=RENEWAL_SECONDS)
