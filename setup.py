@@ -25,6 +25,7 @@ setup(
         "beam_etl",
         "beam_etl.chaos",
         "beam_etl.commands",
+        "beam_etl.configuration",
         "beam_etl.loads",
         "beam_etl.memory",
         "beam_etl.parquet",
