@@ -23,6 +23,7 @@ setup(
     python_requires=">=3.10",
     packages=[
         "beam_etl",
+        "beam_etl.alerts",
         "beam_etl.chaos",
         "beam_etl.commands",
         "beam_etl.configuration",
@@ -31,11 +32,12 @@ setup(
         "beam_etl.parquet",
         "beam_etl.postgres",
         "beam_etl.reading",
+        "beam_etl.reports",
         "beam_etl.sources",
         "transforms",
         "runners",
     ],
-    package_data={"beam_etl": ["py.typed"]},
+    package_data={"beam_etl": ["py.typed"], "beam_etl.reports": ["templates/*.j2"]},
     install_requires=read_requirements(),
     entry_points={"console_scripts": ["beam-etl = beam_etl.cli:run"]},
 )
