@@ -21,13 +21,23 @@ def table_declaration(table: TableConfig, base: TableSchema | None = None) -> Ta
     Raises:
       ValueError: a column is declared as another type than the table has.
     """
-    declared = TableDeclaration(_declared_columns(table), table.null_markers)
+    declared = TableDeclaration(
+        _declared_columns(table),
+        table.null_markers,
+        on_conflict=table.on_conflict or "widen",
+        lineage=table.lineage or (),
+    )
     if base is None:
         return declared
     own = {column.name: column for column in declared.columns}
     held = [_held_column(table, column, own.get(column.name)) for column in base.columns]
     others = [column for column in declared.columns if column.name not in base.names]
-    return TableDeclaration((*held, *others), table.null_markers, base.names, table.on_new_column != "fail")
+    return dataclasses.replace(
+        declared,
+        columns=(*held, *others),
+        table_columns=base.names,
+        may_add_columns=table.on_new_column != "fail",
+    )
 
 
 def _held_column(table: TableConfig, held: ColumnSchema, own: ColumnSchema | None) -> ColumnSchema:
@@ -55,7 +65,7 @@ def _declared_columns(table: TableConfig) -> tuple[ColumnSchema, ...]:
 def declared_dialect(common: DialectConfig, table: TableConfig) -> DeclaredDialect:
     """What is declared of a table's files wins over what is declared of all."""
     merged = {**common.model_dump(exclude_none=True), **table.dialect.model_dump(exclude_none=True)}
-    return DeclaredDialect(**merged, columns=tuple(table.columns))
+    return DeclaredDialect(**merged, columns=tuple(table.columns), on_ragged=table.on_ragged or "reject")
 
 
 def sink_settings(config: EtlConfig, load_id: str, tokens: tuple[TableTokens, ...] = ()) -> SinkSettings:

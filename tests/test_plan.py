@@ -60,6 +60,9 @@ DECISIVE = {
     "parquet_codec_level": 3,
     "mode": "append",
     "on_new_column": "fail",
+    "on_ragged": "pad",
+    "on_conflict": "rescue",
+    "lineage": ("_file",),
     "dialect": {"delimiter": ";"},
     "tables": [{"name": "t", "columns": {"a": "bigint"}}],
 }
