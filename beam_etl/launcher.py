@@ -168,17 +168,11 @@ def _run_graph(config: EtlConfig, plan: LoadPlan, beam_args: Sequence[str], run:
     """Whether the graph has run to its end; False where a remote runner has it and nobody is to wait."""
     # Beam takes seconds to import, and nothing before this line needs it.
     import apache_beam as beam
-<<<<<<< HEAD
-
-    from beam_etl.pipeline import build
-    from runners.lean_beam import RememberingOptions, remember_signatures
-=======
-    from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.runner import PipelineState
 
     from beam_etl.pipeline import build
+    from runners.lean_beam import RememberingOptions, remember_signatures
     from runners.place import flag_value
->>>>>>> main
     from runners.table import place_for
 
     place = place_for(config.runner)

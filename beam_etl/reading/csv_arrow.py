@@ -139,21 +139,14 @@ def convert_span(
     if not conflicts:
         for reject in _rejects(data, span, span_index, records, schema, misfits):
             on_reject(reject)
-<<<<<<< HEAD
-    rejected_bytes = int((records.broken_ends - records.broken_starts).sum())
-    if rejected.any():
-        starts, ends = records.record_extents()
-        rejected_bytes += int((ends - starts)[rejected].sum())
-=======
     rescued = [len(texts) for record, texts in columns.rescued.items() if not rejected[record]]
->>>>>>> main
     count = SpanCount(
         file_id=span.file.source.file_id,
         start=span.start,
         end=span.end,
         records=records.n_records,
         rejects=len(records.broken_starts) + int(rejected.sum()),
-        rejected_bytes=rejected_bytes,
+        rejected_bytes=int((records.broken_ends - records.broken_starts).sum()) + int((ends - starts)[rejected].sum()),
         lines=count_lines(data, dialect.line_end),
         skipped_lines=records.skipped_lines,
         padded=int((padded_of(records) & ~rejected).sum()),
