@@ -95,15 +95,10 @@ def test_the_flags_are_the_fields_of_the_configuration():
         "--config",
         "--profile",
         "--verbose",
-<<<<<<< HEAD
-        "--no-force",
-        "--no-keep_staging",
-        "--no-wait",
-=======
         "--preflight_only",
         "--no-force",
         "--no-keep_staging",
->>>>>>> main
+        "--no-wait",
     }
     assert fields == {f"--{name}" for name in VALUES}
 
