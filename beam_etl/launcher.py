@@ -189,10 +189,10 @@ def _run_graph(config: EtlConfig, plan: LoadPlan, beam_args: Sequence[str], run:
     """Whether the graph has run to its end; False where a remote runner has it and nobody is to wait."""
     # Beam takes seconds to import, and nothing before this line needs it.
     import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.runner import PipelineState
 
     from beam_etl.pipeline import build
+    from runners.lean_beam import RememberingOptions, remember_signatures
     from runners.place import flag_value
     from runners.table import place_for
 
@@ -202,7 +202,8 @@ def _run_graph(config: EtlConfig, plan: LoadPlan, beam_args: Sequence[str], run:
         raise ValueError("\n".join(problems))
     cores = os.cpu_count() or 1
     run = dataclasses.replace(run, static_lanes=place.static_lanes(beam_args, cores))
-    options = PipelineOptions([*place.options(beam_args, cores), "--no_save_main_session"])
+    remember_signatures()
+    options = RememberingOptions([*place.options(beam_args, cores), "--no_save_main_session"])
     place.prepare()
     _prepare_postgres(sink_settings(config, plan.load_id))
     pipeline = beam.Pipeline(options=options)

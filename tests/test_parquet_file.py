@@ -149,6 +149,23 @@ def test_encodings_follow_the_values(rows: int) -> None:
     )
 
 
+def test_encodings_look_at_values_alone_not_at_nulls_nor_at_what_a_slice_leaves_out() -> None:
+    count = 20_000
+    far, near = [row * 2**40 % 2**62 * (-1) ** row for row in range(count)], list(range(count))
+    table = pa.table(
+        {
+            "near": pa.array([*far, *near], pa.int64()),
+            "far": pa.array([*near, *far], pa.int64()),
+            "near_price": pa.array([*(D(v % 10**17) for v in far), *(D(-v) for v in near)], pa.decimal128(18, 0)),
+            "gaps": pa.array([*far, *(v if v % 3 else None for v in near)], pa.int64()),
+            "nothing": pa.nulls(2 * count, pa.int64()),
+        }
+    ).slice(count)
+    assert choose_encodings(table).encodings == dict.fromkeys(
+        ["near", "near_price", "gaps", "nothing"], "DELTA_BINARY_PACKED"
+    )
+
+
 def test_chosen_encodings_are_what_the_file_has() -> None:
     table = random_table(100_000)
     data = written(table)

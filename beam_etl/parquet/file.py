@@ -8,10 +8,11 @@ and pyarrow all read are used: https://parquet.apache.org/docs/file-format/data-
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Protocol
 
 import google_crc32c
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -96,23 +97,16 @@ def choose_encodings(table: pa.Table) -> Encodings:
                 encodings[field.name] = "DELTA_LENGTH_BYTE_ARRAY"
             continue
         statistics.append(field.name)
-        if _is_stored_as_integer(field.type) and all(_has_short_deltas(run) for run in _runs(column)):
+        if _is_stored_as_integer(field.type) and _has_short_deltas(column):
             encodings[field.name] = "DELTA_BINARY_PACKED"
     return Encodings(dictionary, encodings, statistics)
 
 
 def _repeats(column: pa.ChunkedArray) -> bool:
     step = -(-len(column) // SAMPLE_VALUES) or 1
-    values = column.take(pa.array(range(0, len(column), step), pa.int64())) if step > 1 else column
+    values = column.take(pa.array(np.arange(0, len(column), step))) if step > 1 else column
     present = len(values) - values.null_count
     return bool(pc.count_distinct(values).as_py() <= DICTIONARY_DISTINCT_RATIO * present)
-
-
-def _runs(column: pa.ChunkedArray) -> Iterator[pa.ChunkedArray]:
-    rows = SAMPLE_VALUES // SAMPLE_RUNS
-    step = max(rows, (len(column) - rows) // (SAMPLE_RUNS - 1))
-    for run in range(SAMPLE_RUNS):
-        yield column.slice(run * step, rows)
 
 
 def _is_stored_as_integer(arrow_type: pa.DataType) -> bool:
@@ -121,18 +115,36 @@ def _is_stored_as_integer(arrow_type: pa.DataType) -> bool:
     return any(check(arrow_type) for check in (pa.types.is_integer, pa.types.is_date32, pa.types.is_timestamp))
 
 
-def _has_short_deltas(run: pa.ChunkedArray) -> bool:
-    present = run.drop_null().combine_chunks()
-    if len(present) < 2:
+def _has_short_deltas(column: pa.ChunkedArray) -> bool:
+    """Whether neighbours differ by little in each of SAMPLE_RUNS runs; judged in one array, as many small calls cost more
+    than what they look at."""
+    rows = SAMPLE_VALUES // SAMPLE_RUNS
+    step = max(rows, (len(column) - rows) // (SAMPLE_RUNS - 1))
+    runs = [column.slice(start, rows) for start in range(0, len(column), step)]
+    if column.null_count:
+        runs = [run.drop_null() for run in runs]
+    sampled = [chunk for run in runs for chunk in run.chunks]
+    if not sampled:
         return True
-    if pa.types.is_decimal(present.type):
-        # The unscaled value; floating point is exact enough to count bits.
-        numbers = pc.multiply(present.cast(pa.float64()), float(10**present.type.scale))
-    else:
-        integers = present.view(pa.int32() if present.type.bit_width == 32 else pa.int64())
-        numbers = integers.cast(pa.float64(), safe=False)
-    deltas = pc.min_max(pc.subtract(numbers[1:], numbers[:-1])).as_py()
-    return bool(deltas["max"] - deltas["min"] < 2.0**DELTA_BITS)
+    numbers = _stored_integers(pa.concat_arrays(sampled)).astype(np.float64)  # exact enough to count bits
+    deltas = np.diff(numbers)
+    last, ranges = 0, []
+    for run in runs:
+        inside = deltas[last : last + len(run) - 1]
+        last += len(run)
+        ranges.append(inside.max() - inside.min() if len(inside) else 0.0)
+    return bool(max(ranges) < 2.0**DELTA_BITS)
+
+
+def _stored_integers(values: pa.Array) -> npt.NDArray[np.signedinteger]:
+    """The integers that Parquet stores for values without NULLs: of a decimal the unscaled ones, which fit the low word."""
+    if pa.types.is_decimal(values.type):
+        words = np.frombuffer(values.buffers()[1], dtype=np.int64)
+        return words[2 * values.offset : 2 * (values.offset + len(values)) : 2]
+    integers: npt.NDArray[np.signedinteger] = np.frombuffer(
+        values.buffers()[1], dtype=np.int32 if values.type.bit_width == 32 else np.int64
+    )[values.offset : values.offset + len(values)]
+    return integers
 
 
 class _ChecksumSink:
