@@ -170,6 +170,8 @@ class ColumnSchema:
       declared: the type was given, so a value that does not fit rejects its record; else it widens the column.
       unseen: no value was seen when the type was chosen: any value then means that the type must be looked for again.
       null_markers: texts that mean NULL in this column, besides the empty field.
+      key_place: its place in the table's key, from 1; 0 where it is no part of one. Never NULL then.
+      delete_values: values of this column that make a record delete the row of its key.
     """
 
     name: str
@@ -177,6 +179,8 @@ class ColumnSchema:
     declared: bool = False
     unseen: bool = False
     null_markers: tuple[str, ...] = ()
+    key_place: int = 0
+    delete_values: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,6 +198,11 @@ class TableSchema:
         return tuple(column.name for column in self.columns)
 
     @property
+    def key(self) -> tuple[str, ...]:
+        """The columns that name a row, in the key's order; () where rows have no key."""
+        return tuple(c.name for c in sorted(self.columns, key=lambda c: c.key_place) if c.key_place)
+
+    @property
     def arrow(self) -> pa.Schema:
         import pyarrow as pa
 
@@ -204,6 +213,10 @@ class TableSchema:
                 metadata["beam_etl.format"] = column.type.format
             if column.type.zone:
                 metadata["beam_etl.zone"] = column.type.zone
+            if column.key_place:
+                metadata["beam_etl.key"] = str(column.key_place)
+            if column.delete_values:
+                metadata["beam_etl.delete_when"] = json.dumps(column.delete_values)
             fields.append(pa.field(column.name, column.type.arrow, metadata=metadata or None))
         return pa.schema(fields)
 
@@ -220,6 +233,8 @@ class TableSchema:
                     declared=bool(c["declared"]),
                     unseen=bool(c["unseen"]),
                     null_markers=tuple(c["null_markers"]),  # type: ignore[arg-type]
+                    key_place=int(c.get("key_place", 0)),  # type: ignore[call-overload]
+                    delete_values=tuple(c.get("delete_values", ())),  # type: ignore[arg-type]
                 )
                 for c in columns
             )

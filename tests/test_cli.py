@@ -22,6 +22,7 @@ VALUES = {
     "postgres_schema": ("landing", "landing"),
     "table": ("t", "t"),
     "mode": ("append", "append"),
+    "key": ("a,b", ("a", "b")),
     "on_new_column": ("fail", "fail"),
     "report": ("r.json", "r.json"),
     "on_bad_file": ("publish_without", "publish_without"),

@@ -59,6 +59,7 @@ DECISIVE = {
     "parquet_codec": "snappy",
     "parquet_codec_level": 3,
     "mode": "append",
+    "key": ("b",),
     "on_new_column": "fail",
     "dialect": {"delimiter": ";"},
     "tables": [{"name": "t", "columns": {"a": "bigint"}}],

@@ -23,12 +23,14 @@ class TableDeclaration:
       null_markers: of every column that is not among them.
       table_columns: names of the columns that the table has before the load, in its order; each is among `columns`.
       may_add_columns: whether the table may get columns besides those.
+      needed_columns: that at least one of the files must have.
     """
 
     columns: tuple[ColumnSchema, ...] = ()
     null_markers: tuple[str, ...] = ()
     table_columns: tuple[str, ...] = ()
     may_add_columns: bool = True
+    needed_columns: tuple[str, ...] = ()
 
     def column(self, name: str) -> ColumnSchema:
         found = next((column for column in self.columns if column.name == name), None)
@@ -37,6 +39,11 @@ class TableDeclaration:
     def refused_columns(self, names: Iterable[str]) -> list[str]:
         """Those of the columns that the table lacks and may not get."""
         return [] if self.may_add_columns else sorted(set(names) - set(self.table_columns))
+
+    def missing_columns(self, names: Iterable[str]) -> list[str]:
+        """The needed columns that are not among these."""
+        found = set(names)
+        return [name for name in self.needed_columns if name not in found]
 
 
 @dataclasses.dataclass(frozen=True)
