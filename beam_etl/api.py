@@ -11,14 +11,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from beam_etl.config import EtlConfig, load_config
+from beam_etl.config import EtlConfig
+from beam_etl.configuration.layers import load_config
 
 
-def load(*, config: str | None = None, beam_args: Sequence[str] = (), **settings: Any) -> dict[str, Any]:
+def load(
+    *, config: str | None = None, profile: str | None = None, beam_args: Sequence[str] = (), **settings: Any
+) -> dict[str, Any]:
     """Runs one load and returns its report, as in report.json.
 
     Args:
       config: path of a job.yaml.
+      profile: one of its profiles.
       beam_args: flags of Beam and its runner.
       **settings: fields of EtlConfig, for example input=["dump/*.zip"], output="lake"; they win over the job.yaml.
 
@@ -32,7 +36,7 @@ def load(*, config: str | None = None, beam_args: Sequence[str] = (), **settings
     """
     from beam_etl.launcher import run_load
 
-    return run_load(load_config(config, settings), beam_args).report
+    return run_load(load_config(config, settings, profile), beam_args).report
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,13 +12,13 @@ import io
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn, TextIO, get_args
-
-from pydantic.fields import FieldInfo
+from typing import NoReturn, TextIO
 
 from beam_etl.commands.table import COMMANDS, commands_help, run_command
-from beam_etl.config import YAML_ONLY, EtlConfig, load_config
+from beam_etl.config import EtlConfig
+from beam_etl.configuration.layers import load_config
 from beam_etl.exit_codes import FAILED, NOT_PUBLISHED, PUBLISHED, USAGE
+from beam_etl.flags import load_parser, read_flags
 from beam_etl.terminal import complain, set_up_logging
 
 _EPILOG = f"""\
@@ -47,15 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments and arguments[0] in COMMANDS:
         return run_command(arguments[0], arguments[1:])
     parser = build_parser()
-    known, beam_args = parser.parse_known_args(arguments)
-    flags = vars(known)
-    job_file = flags.pop("config")
-    verbose = flags.pop("verbose")
-    set_up_logging(verbose)
+    flags = read_flags(parser, arguments)
+    set_up_logging(flags.verbose)
     try:
-        config = load_config(job_file, flags)
-        beam_args = _checked_beam_args(parser, beam_args)
-        with contextlib.nullcontext() if verbose else contextlib.redirect_stderr(_WithoutTracebacks(sys.stderr)):
+        config = load_config(flags.job_file, flags.settings, flags.profile)
+        beam_args = flags.checked_beam_args()
+        with contextlib.nullcontext() if flags.verbose else contextlib.redirect_stderr(_WithoutTracebacks(sys.stderr)):
             return _load(config, beam_args)
     except ValueError as error:
         complain(error)
@@ -72,49 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all flags, one for each scalar or list field of EtlConfig."""
-    parser = argparse.ArgumentParser(
-        prog="python -m beam_etl",
-        description="Lands piles of delimited text as typed Parquet and PostgreSQL, every record exactly once.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    """The parser of a load's flags."""
+    return load_parser(
+        "python -m beam_etl",
+        "Lands piles of delimited text as typed Parquet and PostgreSQL, every record exactly once.",
+        _EPILOG,
     )
-    parser.add_argument(
-        "--config", metavar="FILE", help="job.yaml with any of these settings, and tables: what is declared."
-    )
-    parser.add_argument("--verbose", action="store_true", help="Log what the run does.")
-    for name, field in EtlConfig.model_fields.items():
-        if name not in YAML_ONLY:
-            parser.add_argument(f"--{name}", **_argument(field))
-    return parser
-
-
-def _argument(field: FieldInfo) -> dict[str, Any]:
-    """argparse's keywords for a field; defaults stay with the model, so that job.yaml can set what no flag sets."""
-    default = "" if field.default is None or field.is_required() else f" (default: {field.default})"
-    argument: dict[str, Any] = {"default": None, "help": f"{field.description}{default}".replace("%", "%%")}
-    if field.annotation is bool:
-        return {**argument, "action": argparse.BooleanOptionalAction}
-    if field.annotation == tuple[str, ...]:
-        return {**argument, "action": "append", "metavar": "GLOB"}
-    choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
-    if choices:
-        return {**argument, "choices": choices}
-    return {**argument, "metavar": "VALUE"}
-
-
-def _checked_beam_args(parser: argparse.ArgumentParser, beam_args: Sequence[str]) -> list[str]:
-    """Refuses what neither this program nor Beam knows, so that a typo never runs a load with a default."""
-    if not beam_args:
-        return []
-    from beam_etl.beam_flags import unknown_arguments
-
-    own = {option for action in parser._actions for option in action.option_strings}
-    problems = unknown_arguments(beam_args, own)
-    if problems:
-        raise ValueError("\n".join(problems))
-    return list(beam_args)
 
 
 def _load(config: EtlConfig, beam_args: Sequence[str]) -> int:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
-import yaml
 
 from beam_etl.schema import ColumnType, parse_type
+from beam_etl.secrets import holds_password
 from beam_etl.sources.encoding import canonical_encoding
 
 MAX_GZIP_LEVEL = 9
@@ -120,7 +118,8 @@ class EtlConfig(_Strict):
     )
     postgres: str | None = pydantic.Field(
         None,
-        description="PostgreSQL target: a DSN, env:NAME, file:PATH or embedded:DIR. Else only Parquet is written.",
+        description="PostgreSQL target: where its DSN is (env:NAME, file:PATH or a secret of Google Cloud), embedded:DIR, "
+        "or a DSN without a password. Else only Parquet is written.",
     )
     postgres_schema: str = pydantic.Field(
         "public", description="Schema of the published PostgreSQL tables.", min_length=1
@@ -180,6 +179,16 @@ class EtlConfig(_Strict):
         items = [value] if isinstance(value, str) else value
         return [part for item in items for part in str(item).split(",") if part]
 
+    @pydantic.field_validator("postgres")
+    @classmethod
+    def _no_open_password(cls, value: str | None) -> str | None:
+        if value is not None and holds_password(value):
+            raise ValueError(
+                "holds a password in the open, which process lists, shell histories and the job's graph would show; put "
+                "the whole DSN into an environment variable or a file, and give env:NAME or file:PATH instead"
+            )
+        return value
+
     @pydantic.model_validator(mode="after")
     def _combinations(self) -> EtlConfig:
         names = [table.name for table in self.tables]
@@ -217,51 +226,3 @@ class EtlConfig(_Strict):
 
 # Knobs that only job.yaml can hold, because a flag could not carry their structure.
 YAML_ONLY = ("dialect", "tables")
-
-
-def load_config(job_file: str | None, flags: dict[str, Any]) -> EtlConfig:
-    """EtlConfig from a job.yaml (or none) under the given flags; flags win.
-
-    Raises:
-      ValueError: naming the field, what is wrong and the remedy, one line a problem.
-    """
-    values: dict[str, Any] = {}
-    if job_file is not None:
-        values = _read_yaml(job_file)
-    values.update({name: value for name, value in flags.items() if value is not None})
-    try:
-        return EtlConfig.model_validate(values)
-    except pydantic.ValidationError as error:
-        raise ValueError("\n".join(_explain(problem) for problem in error.errors())) from None
-
-
-def _read_yaml(path: str) -> dict[str, Any]:
-    try:
-        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"--config {path}: {error.strerror}; give the path of a readable job.yaml") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"--config {path}: not valid YAML: {error}") from None
-    if not isinstance(loaded, dict):
-        raise ValueError(f"--config {path}: expected keys such as 'tables:' at the top, found {type(loaded).__name__}")
-    return loaded
-
-
-def _explain(problem: Any) -> str:
-    """One line for a person from one pydantic problem, with the nearest key for a typo."""
-    place = ".".join(str(part) for part in problem["loc"]) or "configuration"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "missing":
-        message = f"is required; give --{place}" if place in EtlConfig.model_fields else "is required"
-    if problem["type"] == "extra_forbidden":
-        known = {
-            *EtlConfig.model_fields,
-            *TableConfig.model_fields,
-            *DialectConfig.model_fields,
-            *ColumnConfig.model_fields,
-        }
-        near = difflib.get_close_matches(str(problem["loc"][-1]), sorted(known), n=1)
-        message = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "; see --help")
-    given = problem.get("input")
-    shown = f" (given: {given!r})" if isinstance(given, str | int | float) and place != "postgres" else ""
-    return f"{place}: {message}{shown}"

@@ -25,7 +25,7 @@ def print_result(result: LoadResult, config: EtlConfig, console: Console | None 
     report = result.report
     if result.already_loaded:
         console.print(f"[green]Already loaded[/]: {_why_nothing_was_done(report)}", soft_wrap=True)
-    console.print(_tables(report))
+    print_tables(report, console)
     seconds = max(report["seconds"], 0.001)
     total_bytes = sum(entry["bytes"] for entry in report["tables"].values())
     if not result.already_loaded:
@@ -47,6 +47,11 @@ def _why_nothing_was_done(report: dict[str, Any]) -> str:
         return f"{report['load_id']} is what the tables hold; --force loads it again."
     files = sum(entry["skipped"] + entry["files"] for entry in entries)
     return f"the tables hold all {files} files; a file is never added twice."
+
+
+def print_tables(report: dict[str, Any], console: Console) -> None:
+    """Prints a line for each table of a load."""
+    console.print(_tables(report))
 
 
 def _tables(report: dict[str, Any]) -> Table:
@@ -83,6 +88,8 @@ def _print_places(console: Console, report: dict[str, Any], config: EtlConfig) -
             soft_wrap=True,
         )
     console.print(f"Report:     {config.report or load + '/report.json'}", highlight=False, soft_wrap=True)
+    if Path(f"{load}/report.html").exists():
+        console.print(f"To read:    {load}/report.html", highlight=False, soft_wrap=True)
     published = [name for name, entry in report["tables"].items() if entry["published"] and entry["rows"]]
     if not published:
         return

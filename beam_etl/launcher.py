@@ -83,6 +83,8 @@ def run_load(config: EtlConfig, beam_args: Sequence[str] = ()) -> LoadResult:
     if over and shared:
         collect_after_other_runs(of_load, tables)
     _copy_report(config, result.report)
+    if not result.already_loaded:
+        _write_report_page(config, result.report["load_id"])
     return result
 
 
@@ -196,6 +198,12 @@ def _last_line(error: Exception) -> str:
     if panic and lines:
         return lines[0].partition(", stage: ")[0].strip()
     return lines[-1].strip() if lines else type(error).__name__
+
+
+def _write_report_page(config: EtlConfig, load_id: str) -> None:
+    from beam_etl.reports.pages import try_report_page  # nothing before the end needs templates and charts
+
+    try_report_page(config.output, load_id)
 
 
 def _copy_report(config: EtlConfig, report: dict[str, Any]) -> None:

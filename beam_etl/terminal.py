@@ -6,10 +6,12 @@ import logging
 import sys
 from pathlib import Path
 
+from beam_etl.secrets import redact
+
 
 def complain(problem: object) -> None:
     """Each line of a problem to standard error, in the program's name."""
-    for line in str(problem).splitlines():
+    for line in redact(str(problem)).splitlines():
         print(f"beam_etl: {line}", file=sys.stderr)  # noqa: T201
 
 
@@ -18,7 +20,15 @@ def set_up_logging(verbose: bool) -> None:
     if not verbose:
         handler.addFilter(_not_of_the_runner)
     level = logging.INFO if verbose else logging.WARNING
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", handlers=[handler])
+    handler.setFormatter(_WithoutSecrets("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+class _WithoutSecrets(logging.Formatter):
+    """Whole records, tracebacks too, in which no secret is shown."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
 
 
 def _not_of_the_runner(record: logging.LogRecord) -> bool:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from beam_etl.cli import build_parser
-from beam_etl.config import YAML_ONLY, EtlConfig, load_config
+from beam_etl.config import YAML_ONLY, EtlConfig
+from beam_etl.configuration.layers import load_config
 from beam_etl.exit_codes import FAILED, NOT_PUBLISHED, PUBLISHED, USAGE
 from tests.landed import run
 
@@ -83,13 +84,15 @@ def test_help_shows_every_field_its_meaning_and_the_exit_codes():
 def test_the_flags_are_the_fields_of_the_configuration():
     options = {option for action in build_parser()._actions for option in action.option_strings}
     fields = {f"--{name}" for name in EtlConfig.model_fields if name not in YAML_ONLY}
-    assert options == fields | {"-h", "--help", "--config", "--verbose", "--no-force", "--no-keep_staging"}
+    assert options == fields | {"-h", "--help", "--config", "--profile", "--verbose", "--no-force", "--no-keep_staging"}
     assert fields == {f"--{name}" for name in VALUES}
 
 
 def test_every_flag_reaches_its_field():
     arguments = [f"--{name}" if typed is None else f"--{name}={typed}" for name, (typed, _) in VALUES.items()]
-    flags = {k: v for k, v in vars(build_parser().parse_args(arguments)).items() if k not in ("config", "verbose")}
+    flags = {
+        k: v for k, v in vars(build_parser().parse_args(arguments)).items() if k not in ("config", "profile", "verbose")
+    }
     config = load_config(None, flags)
     assert {name: getattr(config, name) for name in VALUES} == {name: value for name, (_, value) in VALUES.items()}
 
@@ -97,7 +100,11 @@ def test_every_flag_reaches_its_field():
 def test_a_flag_can_take_back_what_the_job_file_says(tmp_path):
     job = tmp_path / "job.yaml"
     job.write_text("input: a.csv\noutput: lake\nforce: true\n")
-    flags = {k: v for k, v in vars(build_parser().parse_args(["--no-force"])).items() if k not in ("config", "verbose")}
+    flags = {
+        k: v
+        for k, v in vars(build_parser().parse_args(["--no-force"])).items()
+        if k not in ("config", "profile", "verbose")
+    }
     assert load_config(str(job), flags).force is False
 
 

@@ -1,6 +1,7 @@
 import pytest
 
-from beam_etl.config import EtlConfig, load_config
+from beam_etl.config import EtlConfig
+from beam_etl.configuration.layers import load_config
 from beam_etl.schema import ColumnType
 
 REQUIRED = {"input": "a.csv", "output": "lake"}

@@ -1,3 +1,4 @@
+import contextlib
 import io
 
 import pytest
@@ -6,6 +7,8 @@ from rich.console import Console
 from beam_etl.config import EtlConfig
 from beam_etl.console import MAX_REASONS, print_result
 from beam_etl.launcher import LoadResult
+from beam_etl.secrets import remember_secret
+from beam_etl.terminal import complain
 
 
 def entry(**changes):
@@ -93,4 +96,8 @@ def test_an_embedded_database_is_shown_with_its_schema_and_its_quoted_table():
 
 
 def test_no_secret_is_printed():
-    assert "hunter2" not in printed({"t": entry()}, postgres="postgresql://u:hunter2@h/d")
+    remember_secret("hunter2")
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told):
+        complain("the password hunter2 is wrong")
+    assert told.getvalue() == "beam_etl: the password *** is wrong\n"

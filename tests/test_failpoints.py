@@ -106,7 +106,7 @@ def test_one_of_many_threads_meets_the_action():
 def test_every_failpoint_is_in_the_code_once_and_no_other_is():
     found = [
         name
-        for path in sorted((REPOSITORY / "beam_etl").glob("*.py"))
+        for path in sorted((REPOSITORY / "beam_etl").rglob("*.py"))
         for name in re.findall(r'failpoints\.hit\("([\w.]+)"\)', path.read_text())
     ]
     assert sorted(found) == sorted(FAILPOINTS)

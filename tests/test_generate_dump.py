@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from beam_etl.config import load_config
+from beam_etl.configuration.layers import load_config
 from beam_etl.model import REJECT_CODES
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -101,7 +101,9 @@ def test_a_late_renewal_counts_where_nobody_else_has_claimed(leases: Open) -> No
 
 
 def test_a_process_of_this_machine_that_is_gone_holds_nothing(leases: Open) -> None:
-    code = "from beam_etl.holder import Holder; import json; print(json.dumps(Holder.this_process('a').to_json()))"
+    code = (
+        "from beam_etl.loads.holder import Holder; import json; print(json.dumps(Holder.this_process('a').to_json()))"
+    )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     dead = Holder.from_json(json.loads(told.stdout))

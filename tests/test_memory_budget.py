@@ -189,7 +189,7 @@ def test_a_large_request_must_fit_the_system(size, available, granted):
 def test_unused_memory_is_released_before_a_large_request_is_refused(monkeypatch):
     available = iter([100, 150])
     released = []
-    monkeypatch.setattr(beam_etl.memory_budget, "release_unused_memory", lambda: released.append(True))
+    monkeypatch.setattr(beam_etl.memory.budget, "release_unused_memory", lambda: released.append(True))
     with MemoryBudget(100, available_bytes=lambda: next(available)).reserve(150, 1):
         assert released == [True]
 
@@ -303,14 +303,14 @@ def test_default_budget(monkeypatch, total_mb, available_mb, limits, processes, 
 
         virtual_memory = Memory
 
-    monkeypatch.setattr(beam_etl.memory_budget, "import_psutil", lambda: Psutil)
-    monkeypatch.setattr(beam_etl.memory_budget, "cgroup_limits", lambda: limits)
+    monkeypatch.setattr(beam_etl.memory.budget, "import_psutil", lambda: Psutil)
+    monkeypatch.setattr(beam_etl.memory.budget, "cgroup_limits", lambda: limits)
     assert default_budget_bytes(processes) == expected_mb * MB
 
 
 def test_default_budget_without_psutil(monkeypatch):
-    monkeypatch.setattr(beam_etl.memory_budget, "import_psutil", lambda: None)
-    monkeypatch.setattr(beam_etl.memory_budget, "cgroup_limits", list)
+    monkeypatch.setattr(beam_etl.memory.budget, "import_psutil", lambda: None)
+    monkeypatch.setattr(beam_etl.memory.budget, "cgroup_limits", list)
     assert default_budget_bytes() > MIN_BUDGET_BYTES
     with pytest.raises(ValueError, match="processes=0"):
         default_budget_bytes(0)

@@ -100,7 +100,7 @@ def test_small_chunks_stay_as_they_are():
 @pytest.mark.parametrize("level, releases", [(NORMAL, 0), (WARNING, 3), (CRITICAL, 3)])
 def test_pressure_releases_memory_before_each_chunk(monkeypatch, level, releases):
     released = []
-    monkeypatch.setattr(beam_etl.memory_chunks, "release_unused_memory", lambda: released.append(True))
+    monkeypatch.setattr(beam_etl.memory.chunks, "release_unused_memory", lambda: released.append(True))
     assert sizes(numbers(1000), 500, level) == [500, 500]
     assert len(released) == releases
 

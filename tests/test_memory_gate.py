@@ -164,7 +164,7 @@ def test_critical_calls_run_one_at_a_time():
 
 
 def test_one_gate_a_process(monkeypatch):
-    monkeypatch.setattr(beam_etl.memory_gate, "_gates", {})
+    monkeypatch.setattr(beam_etl.memory.gate, "_gates", {})
     gates, barrier = [], threading.Barrier(8)
 
     def ask() -> None:
@@ -186,9 +186,9 @@ def test_one_gate_a_process(monkeypatch):
     "total_mb, min_available_mb", [(100_000, 512), (10_240, 512), (2_000, 100)], ids=["big", "even", "small"]
 )
 def test_the_monitor_leaves_room_for_a_full_budget(monkeypatch, total_mb, min_available_mb):
-    monkeypatch.setattr(beam_etl.memory_gate, "import_psutil", lambda: None)
-    monkeypatch.setattr(beam_etl.memory_gate, "cgroup_limits", lambda: [CgroupLimit(total_mb * MB, 0)])
-    monkeypatch.setattr(beam_etl.memory_gate, "total_memory_bytes", lambda _, limits: limits[0].limit_bytes)
+    monkeypatch.setattr(beam_etl.memory.gate, "import_psutil", lambda: None)
+    monkeypatch.setattr(beam_etl.memory.gate, "cgroup_limits", lambda: [CgroupLimit(total_mb * MB, 0)])
+    monkeypatch.setattr(beam_etl.memory.gate, "total_memory_bytes", lambda _, limits: limits[0].limit_bytes)
     monitor = monitor_for(1000 * MB)
     assert (monitor.max_pyarrow_mb, monitor.max_process_memory_mb) == (1500, None)
     assert monitor.min_system_available_mb == min_available_mb

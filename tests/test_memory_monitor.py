@@ -44,8 +44,8 @@ class Machine:
             Process=lambda: SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=self.rss * MB)),
             virtual_memory=lambda: SimpleNamespace(available=self.available * MB, total=self.total * MB),
         )
-        monkeypatch.setattr(beam_etl.memory, "import_psutil", lambda: psutil)
-        monkeypatch.setattr(beam_etl.memory, "cgroup_limits", lambda: self.limits)
+        monkeypatch.setattr(beam_etl.memory.monitor, "import_psutil", lambda: psutil)
+        monkeypatch.setattr(beam_etl.memory.monitor, "cgroup_limits", lambda: self.limits)
         monkeypatch.setattr(pa, "total_allocated_bytes", self.read_arrow)
 
     def read_arrow(self) -> float:
@@ -218,7 +218,7 @@ def test_wrong_limits_are_refused(make, text):
 
 def test_without_psutil_arrow_is_still_judged(monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "psutil", None)
-    monkeypatch.setattr(beam_etl.memory, "cgroup_limits", lambda: [CgroupLimit(1000 * MB, 1)])
+    monkeypatch.setattr(beam_etl.memory.monitor, "cgroup_limits", lambda: [CgroupLimit(1000 * MB, 1)])
     monkeypatch.setattr(pa, "total_allocated_bytes", lambda: 950 * MB)
     with caplog.at_level(logging.WARNING):
         monitor = MemoryMonitor(1000, 1, 512)

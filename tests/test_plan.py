@@ -93,7 +93,7 @@ def test_policies_and_places_leave_the_load_the_same(name):
 
 
 def test_where_postgres_is_leaves_the_load_the_same():
-    keys = {plan_key(config(postgres=dsn), FILES) for dsn in ("env:A", "postgresql://u:secret@h/d")}
+    keys = {plan_key(config(postgres=dsn), FILES) for dsn in ("env:A", "postgresql://u@h/d")}
     assert len(keys) == 1
 
 
@@ -112,7 +112,7 @@ def test_a_plan_survives_its_file_and_holds_no_secret(lake):
     tables = [
         {"name": "t", "columns": {"a": "decimal(9,2)", "b": None}, "dialect": {"quote": ""}, "null_markers": ["-"]}
     ]
-    plan = freeze(lake, tables=tables, postgres="postgresql://u:hunter2@h/d")
+    plan = freeze(lake, tables=tables, postgres="env:HUNTER2")
     assert LoadPlan.from_bytes(plan.to_bytes()) == plan == read_plan(lake, plan.load_id)
     assert plan.files == FILES
     assert [table.name for table in plan.tables] == ["t", "u"]

@@ -4,7 +4,8 @@ import psycopg
 import pytest
 
 from beam_etl.postgres import embedded_postgres
-from beam_etl.postgres.dsn import describe_dsn, redact, resolve_dsn
+from beam_etl.postgres.dsn import describe_dsn, resolve_dsn
+from beam_etl.secrets import redact
 
 URI = "postgresql://me:hunter2@db.example:6432/lake?sslmode=require"
 

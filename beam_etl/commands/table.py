@@ -9,8 +9,11 @@ from collections.abc import Sequence
 # Name on the command line -> one line for --help. The module has the same name, with _ for -.
 COMMANDS: dict[str, str] = {
     "chaos": "attack loads of its own making, and count what breaks",
+    "config": "the configuration: check, show (each value, and where it comes from), schema, docs",
     "gc": "take away what loads have staged that are over or were given up",
+    "history": "all loads of a lake, on the terminal and as a page",
     "psql": "PostgreSQL's own shell on an embedded database: psql embedded:DIR",
+    "report": "write report.html of a load again, and print the load in short: report LOAD",
 }
 
 

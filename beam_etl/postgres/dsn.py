@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from beam_etl.postgres import embedded_postgres
+from beam_etl.secrets import is_reference, remember_secret, resolve_secret
 
 _EXAMPLE = "postgresql://user:password@host:5432/database or host=... port=... dbname=... user=... password=..."
 _URI = re.compile(r"^postgres(?:ql)?://")
-_PASSWORD_IN_URI = re.compile(r"(postgres(?:ql)?://[^:@/\s]*):[^@\s]*@")
-_PASSWORD_AS_KEY = re.compile(r"\b((?:ssl)?password)(\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&'\"]+)", re.IGNORECASE)
 
 
 def resolve_dsn(reference: str) -> str:
     """The connection string that a reference stands for.
 
     Args:
-      reference: "env:NAME" (an environment variable), "file:PATH" (a file holding nothing else), "embedded:DIR"
-        (starts the server there), or a plain DSN or URI. Resolve it anew at each connection: secrets rotate.
+      reference: to a secret (secrets.resolve_secret), "embedded:DIR" (starts the server there), or a plain DSN or URI.
+        Resolve it anew at each connection: secrets rotate.
 
     Raises:
       ValueError: nothing there, or not a connection string; says what to do and never quotes the secret.
@@ -32,15 +30,8 @@ def resolve_dsn(reference: str) -> str:
         if not place:
             raise ValueError("embedded: names no directory; write for example embedded:/var/lib/beam_etl/postgres")
         return embedded_postgres.start(place)
-    if kind == "env":
-        value = os.environ.get(place, "").strip()
-        if not value:
-            raise ValueError(
-                f"the environment variable {place!r} of {reference!r} is unset or empty; set it to {_EXAMPLE}"
-            )
-        return _checked(value, reference)
-    if kind == "file":
-        return _checked(_read_secret(place, reference), reference)
+    if is_reference(reference):
+        return _checked(resolve_secret(reference, _EXAMPLE), reference)
     return _checked(reference, "the connection string")
 
 
@@ -51,24 +42,6 @@ def describe_dsn(dsn: str) -> str:
     host = parts.get("host") or parts.get("hostaddr") or os.environ.get("PGHOST") or "localhost"
     port = parts.get("port") or os.environ.get("PGPORT") or "5432"
     return f"{host}:{port}/{parts.get('dbname') or os.environ.get('PGDATABASE') or user}"
-
-
-def redact(text: str) -> str:
-    """The text with every password in a URI or a key=value connection string replaced by ***."""
-    return _PASSWORD_AS_KEY.sub(r"\1\2***", _PASSWORD_IN_URI.sub(r"\1:***@", text))
-
-
-def _read_secret(path: str, reference: str) -> str:
-    try:
-        value = Path(path).expanduser().read_text().strip()
-    except OSError as error:
-        raise ValueError(
-            f"cannot read the file of {reference!r} ({error.strerror}); create it, readable by this user, with "
-            f"{_EXAMPLE}"
-        ) from error
-    if not value:
-        raise ValueError(f"the file of {reference!r} is empty; write into it {_EXAMPLE}")
-    return value
 
 
 def _checked(dsn: str, where: str) -> str:
@@ -88,4 +61,5 @@ def _checked(dsn: str, where: str) -> str:
     stray_at = _URI.match(dsn) and ("@" in str(parts.get("dbname") or "") or "@" in str(parts.get("host") or ""))
     if not port_is_number or stray_at:
         raise ValueError(remedy)
+    remember_secret(str(parts.get("password") or ""))
     return dsn

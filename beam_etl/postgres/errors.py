@@ -11,7 +11,7 @@ import enum
 import psycopg
 from psycopg import errors
 
-from beam_etl.postgres.dsn import redact
+from beam_etl.secrets import redact
 
 
 class PostgresError(Exception):

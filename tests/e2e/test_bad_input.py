@@ -386,9 +386,33 @@ class TestOneGoodFile:
         )
         assert (tmp_path / "file").read_text() == "in the way"
 
-    def test_a_database_that_does_not_answer(self, tmp_path, good):
-        dsn = f"postgresql://loader:hunter2@127.0.0.1:{free_port()}/registry"
+    @pytest.mark.parametrize("dsn", ["postgresql://loader:hunter2@db/d", "host=db password=hunter2 dbname=d"])
+    def test_a_password_in_the_open(self, tmp_path, good, dsn):
         done = run(f"--input={good}", f"--output={tmp_path / 'lake'}", f"--postgres={dsn}")
+        assert (done.code, done.out) == (USAGE, "")
+        assert done.err.startswith("beam_etl: postgres: holds a password in the open")
+        assert done.err.endswith("and give env:NAME or file:PATH instead\n")
+        assert "hunter2" not in done.err
+        assert not (tmp_path / "lake").exists()
+
+    @pytest.mark.parametrize(
+        ("reference", "complaint"),
+        [
+            ("env:NOT_SET_ANYWHERE", "the environment variable 'NOT_SET_ANYWHERE' of"),
+            ("file:/nowhere/dsn", "cannot read the file of 'file:/nowhere/dsn' (No such file or directory)"),
+            ("gcp-secret:one/two/three/four", "'gcp-secret:one/two/three/four' names no secret; write gcp-secret:"),
+        ],
+    )
+    def test_a_secret_that_is_nowhere(self, tmp_path, good, reference, complaint):
+        done = run(f"--input={good}", f"--output={tmp_path / 'lake'}", f"--postgres={reference}")
+        assert (done.code, done.out) == (USAGE, "")
+        assert done.err.startswith(f"beam_etl: --postgres: {complaint}")
+        assert not (tmp_path / "lake" / "good").exists()
+
+    def test_a_database_that_does_not_answer(self, tmp_path, good, monkeypatch):
+        dsn = f"postgresql://loader:hunter2@127.0.0.1:{free_port()}/registry"
+        monkeypatch.setenv("PG_DSN", dsn)
+        done = run(f"--input={good}", f"--output={tmp_path / 'lake'}", "--postgres=env:PG_DSN")
         assert done.code == USAGE
         assert done.err.startswith(
             f"beam_etl: --postgres: PostgreSQL at {dsn.split('@')[1]} is unreachable or overloaded"
@@ -397,9 +421,9 @@ class TestOneGoodFile:
         assert "hunter2" not in done.err
         assert not (tmp_path / "lake" / "good").exists()
 
-    def test_a_role_that_may_not_connect(self, tmp_path, good, database):
-        dsn = make_conninfo(database, user="nobody_here", password="hunter2")
-        done = run(f"--input={good}", f"--output={tmp_path / 'lake'}", f"--postgres={dsn}")
+    def test_a_role_that_may_not_connect(self, tmp_path, good, database, monkeypatch):
+        monkeypatch.setenv("PG_DSN", make_conninfo(database, user="nobody_here", password="hunter2"))
+        done = run(f"--input={good}", f"--output={tmp_path / 'lake'}", "--postgres=env:PG_DSN")
         assert done.code == USAGE
         assert done.err.startswith("beam_etl: --postgres: PostgreSQL at ")
         assert "refused: connection failed: " in done.err

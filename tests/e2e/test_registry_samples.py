@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from beam_etl.config import load_config
+from beam_etl.configuration.layers import load_config
 from beam_etl.exit_codes import PUBLISHED
 from tests.landed import last_report, parquet_rows, postgres_rows, run
 

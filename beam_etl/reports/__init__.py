@@ -1,0 +1,1 @@
+"""What people read of loads: report.html of one, and the history of all."""
