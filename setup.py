@@ -23,6 +23,7 @@ setup(
     python_requires=">=3.10",
     packages=[
         "beam_etl",
+        "beam_etl.alerts",
         "beam_etl.chaos",
         "beam_etl.commands",
         "beam_etl.configuration",

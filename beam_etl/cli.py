@@ -21,6 +21,8 @@ from beam_etl.exit_codes import FAILED, NOT_PUBLISHED, PUBLISHED, USAGE
 from beam_etl.flags import load_parser, read_flags
 from beam_etl.terminal import complain, set_up_logging
 
+PREFLIGHT_ONLY = "--preflight_only"
+
 _EPILOG = f"""\
 Other commands (python -m beam_etl COMMAND --help):
 {commands_help()}
@@ -46,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in COMMANDS:
         return run_command(arguments[0], arguments[1:])
+    if PREFLIGHT_ONLY in arguments:
+        return run_command("preflight", [argument for argument in arguments if argument != PREFLIGHT_ONLY])
     parser = build_parser()
     flags = read_flags(parser, arguments)
     set_up_logging(flags.verbose)
@@ -70,11 +74,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of a load's flags."""
-    return load_parser(
+    parser = load_parser(
         "python -m beam_etl",
         "Lands piles of delimited text as typed Parquet and PostgreSQL, every record exactly once.",
         _EPILOG,
     )
+    told = "Only look whether the load could begin, tell each remedy, and load nothing."
+    parser.add_argument(PREFLIGHT_ONLY, action="store_true", help=told)
+    return parser
 
 
 def _load(config: EtlConfig, beam_args: Sequence[str]) -> int:
@@ -83,7 +90,7 @@ def _load(config: EtlConfig, beam_args: Sequence[str]) -> int:
 
     result = run_load(config, beam_args)
     print_result(result, config)
-    return PUBLISHED if result.report["published"] else NOT_PUBLISHED
+    return PUBLISHED if result.report["published"] or result.submitted else NOT_PUBLISHED
 
 
 class _WithoutTracebacks(io.TextIOBase):

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import pydantic
 
-from beam_etl.schema import ColumnType, parse_type
+from beam_etl.model import OnRagged
+from beam_etl.schema import ColumnType, OnConflict, parse_type
 from beam_etl.secrets import holds_password
 from beam_etl.sources.encoding import canonical_encoding
 
@@ -14,6 +15,7 @@ MAX_GZIP_LEVEL = 9
 
 Mode = Literal["replace", "append", "upsert", "fail_if_exists"]
 OnNewColumn = Literal["add", "fail"]
+Lineage = Literal["_file", "_byte_start", "_load_id"]
 
 
 class _Strict(pydantic.BaseModel):
@@ -85,6 +87,11 @@ class TableConfig(_Strict):
         {}, description="In upsert: column and the values of it that delete the row of the record's key."
     )
     on_new_column: OnNewColumn | None = pydantic.Field(None, description="As the setting of that name, for this table.")
+    on_ragged: OnRagged | None = pydantic.Field(None, description="As the setting of that name, for this table.")
+    on_conflict: OnConflict | None = pydantic.Field(None, description="As the setting of that name, for this table.")
+    lineage: tuple[Lineage, ...] | None = pydantic.Field(
+        None, description="As the setting of that name, for this table."
+    )
 
     @pydantic.field_validator("delete_when", mode="before")
     @classmethod
@@ -139,6 +146,19 @@ class EtlConfig(_Strict):
         "add",
         description="What a column that the table lacks does in append and upsert: it is added, or the table fails.",
     )
+    on_ragged: OnRagged = pydantic.Field(
+        "reject",
+        description="What becomes of a record with too few or too many fields: it is rejected, or padded: missing "
+        "trailing fields are NULL, trailing ones too many are left out if they are empty.",
+    )
+    on_conflict: OnConflict = pydantic.Field(
+        "widen",
+        description="What a value that does not fit its column does: widen an inferred column (a declared one rejects the "
+        "record), reject the record, rescue (NULL, its text in the column _rescued), or fail the table.",
+    )
+    lineage: tuple[Lineage, ...] = pydantic.Field(
+        (), description="Columns that tell where each row came from, any of _file, _byte_start, _load_id."
+    )
     report: str | None = pydantic.Field(None, description="Copy of report.json is written here.")
     on_bad_file: Literal["fail_table", "publish_without"] = pydantic.Field(
         "fail_table", description="What an unreadable file does to its table."
@@ -150,6 +170,9 @@ class EtlConfig(_Strict):
         le=1,
     )
     force: bool = pydantic.Field(False, description="Load again even if this very load is already the current one.")
+    wait: bool = pydantic.Field(
+        True, description="Follow the job to its end; --no-wait submits it to a remote runner and leaves."
+    )
     keep_staging: bool = pydantic.Field(
         False, description="Leave what the load staged after it is published, for a look at it; gc takes it away."
     )
@@ -173,7 +196,7 @@ class EtlConfig(_Strict):
     dialect: DialectConfig = pydantic.Field(DialectConfig(), description="How files are written, for every table.")
     tables: tuple[TableConfig, ...] = pydantic.Field((), description="What is declared, by table.")
 
-    @pydantic.field_validator("input", "key", mode="before")
+    @pydantic.field_validator("input", "key", "lineage", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         items = [value] if isinstance(value, str) else value
@@ -214,12 +237,15 @@ class EtlConfig(_Strict):
         return [(f"tables: {t.name!r}", t.mode or self.mode, t.key or self.key) for t in self.tables]
 
     def table_config(self, name: str) -> TableConfig:
-        """What is declared of a table, its mode, key and on_new_column always among it."""
+        """What is declared of a table, every setting that it shares with others filled in."""
         table = next((table for table in self.tables if table.name == name), TableConfig(name=name))
         settled: dict[str, Any] = {
             "mode": table.mode or self.mode,
-            "on_new_column": table.on_new_column or self.on_new_column,
             "key": table.key or self.key,
+            "on_new_column": table.on_new_column or self.on_new_column,
+            "on_ragged": table.on_ragged or self.on_ragged,
+            "on_conflict": table.on_conflict or self.on_conflict,
+            "lineage": self.lineage if table.lineage is None else table.lineage,
         }
         return table.model_copy(update=settled)
 

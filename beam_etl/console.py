@@ -23,6 +23,10 @@ def print_result(result: LoadResult, config: EtlConfig, console: Console | None 
     """Prints the verdict, the tables, why any is not published, and where to look."""
     console = console or Console()
     report = result.report
+    if result.submitted:
+        command = f"--output={config.output} (the same command without --no-wait follows it, or says what came of it)"
+        console.print(f"Submitted: load {report['load_id']} into {command}", soft_wrap=True)
+        return
     if result.already_loaded:
         console.print(f"[green]Already loaded[/]: {_why_nothing_was_done(report)}", soft_wrap=True)
     print_tables(report, console)

@@ -23,7 +23,13 @@ def table_declaration(table: TableConfig, base: TableSchema | None = None) -> Ta
     """
     key = table.key if table.mode == "upsert" else ()
     needed = (*key, *table.delete_when) if key else ()
-    declared = TableDeclaration(_declared_columns(table), table.null_markers, needed_columns=needed)
+    declared = TableDeclaration(
+        _declared_columns(table),
+        table.null_markers,
+        on_conflict=table.on_conflict or "widen",
+        lineage=table.lineage or (),
+        needed_columns=needed,
+    )
     if base is None:
         return declared
     # A column that says what is deleted may be left out of files once the table has it.
@@ -31,7 +37,13 @@ def table_declaration(table: TableConfig, base: TableSchema | None = None) -> Ta
     own = {column.name: column for column in declared.columns}
     held = [_held_column(table, column, own.get(column.name)) for column in base.columns]
     others = [column for column in declared.columns if column.name not in base.names]
-    return TableDeclaration((*held, *others), table.null_markers, base.names, table.on_new_column != "fail", missing)
+    return dataclasses.replace(
+        declared,
+        columns=(*held, *others),
+        table_columns=base.names,
+        may_add_columns=table.on_new_column != "fail",
+        needed_columns=missing,
+    )
 
 
 def _held_column(table: TableConfig, held: ColumnSchema, own: ColumnSchema | None) -> ColumnSchema:
@@ -78,7 +90,7 @@ def _declared_columns(table: TableConfig) -> tuple[ColumnSchema, ...]:
 def declared_dialect(common: DialectConfig, table: TableConfig) -> DeclaredDialect:
     """What is declared of a table's files wins over what is declared of all."""
     merged = {**common.model_dump(exclude_none=True), **table.dialect.model_dump(exclude_none=True)}
-    return DeclaredDialect(**merged, columns=tuple(table.columns))
+    return DeclaredDialect(**merged, columns=tuple(table.columns), on_ragged=table.on_ragged or "reject")
 
 
 def sink_settings(config: EtlConfig, load_id: str, tokens: tuple[TableTokens, ...] = ()) -> SinkSettings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -88,10 +88,35 @@ def _argument(field: FieldInfo) -> dict[str, Any]:
     default = "" if field.default is None or field.is_required() else f" (default: {field.default})"
     argument: dict[str, Any] = {"default": None, "help": f"{field.description}{default}".replace("%", "%%")}
     if field.annotation is bool:
-        return {**argument, "action": argparse.BooleanOptionalAction}
+        return {**argument, "action": _Switch}
     if field.annotation == tuple[str, ...]:
         return {**argument, "action": "append", "metavar": "GLOB"}
+    if get_origin(field.annotation) is tuple:
+        return {**argument, "action": "append", "metavar": "NAME"}
     choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
     if choices:
         return {**argument, "choices": choices}
     return {**argument, "metavar": "VALUE"}
+
+
+class _Switch(argparse.Action):
+    """`--name` and `--no-name`; also `--name=true` and `--name=false`, as launchers of templates write it."""
+
+    def __init__(
+        self, option_strings: Sequence[str], dest: str, default: object = None, help: str | None = None
+    ) -> None:
+        [option] = option_strings
+        both = (option, f"--no-{option.removeprefix('--')}")
+        super().__init__(both, dest, nargs="?", default=default, help=help, metavar="true|false")
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        if values not in (None, "true", "false"):
+            parser.error(f"argument {option_string}: give true or false, or the flag alone (given: {values!r})")
+        negated = str(option_string).startswith("--no-")
+        setattr(namespace, self.dest, (values != "false") != negated)

@@ -43,10 +43,12 @@ class LoadResult:
     Attributes:
       report: the load's report, as in report.json.
       already_loaded: nothing was done, because the tables hold all of it.
+      submitted: a remote runner has the job and nobody waits for it; the report names the load and no table yet.
     """
 
     report: dict[str, Any]
     already_loaded: bool = False
+    submitted: bool = False
 
 
 def run_load(config: EtlConfig, beam_args: Sequence[str] = ()) -> LoadResult:
@@ -82,9 +84,10 @@ def run_load(config: EtlConfig, beam_args: Sequence[str] = ()) -> LoadResult:
             collect_load(of_load)
     if over and shared:
         collect_after_other_runs(of_load, tables)
-    _copy_report(config, result.report)
-    if not result.already_loaded:
-        _write_report_page(config, result.report["load_id"])
+    if not result.submitted:
+        _copy_report(config, result.report)
+        if not result.already_loaded:
+            _write_report_page(config, result.report["load_id"])
     return result
 
 
@@ -113,7 +116,8 @@ def _plan_and_run(
     published = frozenset(table.name for table in plan.tables if holdings.holds(plan, table.name))
     if len(published) < len(plan.tables):
         logger.info("load %s: %d files, %d tables", plan.load_id, len(plan.files), len(plan.tables))
-        _run_graph(config, plan, beam_args, RunSettings(started, 0, published, sinks.tokens))
+        if not _run_graph(config, plan, beam_args, RunSettings(started, 0, published, sinks.tokens)):
+            return LoadResult({"load_id": plan.load_id, "tables": {}, "published": False}, submitted=True)
     else:
         # All is there already: a run was killed before its report, or the tables held every file when this was planned.
         for table in {file.table for file in plan.skipped}:
@@ -160,12 +164,15 @@ def check_postgres(config: EtlConfig) -> None:
         store.close()
 
 
-def _run_graph(config: EtlConfig, plan: LoadPlan, beam_args: Sequence[str], run: RunSettings) -> None:
+def _run_graph(config: EtlConfig, plan: LoadPlan, beam_args: Sequence[str], run: RunSettings) -> bool:
+    """Whether the graph has run to its end; False where a remote runner has it and nobody is to wait."""
     # Beam takes seconds to import, and nothing before this line needs it.
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.runners.runner import PipelineState
 
     from beam_etl.pipeline import build
+    from runners.place import flag_value
     from runners.table import place_for
 
     place = place_for(config.runner)
@@ -181,11 +188,16 @@ def _run_graph(config: EtlConfig, plan: LoadPlan, beam_args: Sequence[str], run:
     build(pipeline, config, plan, run)
     try:
         result = pipeline.run()
+        # A flex template's launcher gives --template_location: it submits what the runner writes there, after this process.
+        leave = not config.wait or flag_value(beam_args, "template_location") is not None
+        if leave and not PipelineState.is_terminal(result.state):  # type: ignore[no-untyped-call]
+            return False
         state = result.wait_until_finish()  # type: ignore[no-untyped-call]
     except Exception as error:
         raise RunFailedError(f"load {plan.load_id}: {_last_line(error)}") from error
     if state not in (None, "DONE"):
         raise RunFailedError(f"load {plan.load_id} ended in state {state}")
+    return True
 
 
 def _last_line(error: Exception) -> str:
@@ -194,7 +206,8 @@ def _last_line(error: Exception) -> str:
     In a panic of Prism itself the first line does, before the state of the stage and the stacks of all its threads.
     """
     text, panic, _ = str(error).partition("\ngoroutine ")
-    lines = [line for line in text.splitlines() if line.strip()]
+    # Dataflow's runner ends its text with "None" where no worker has said why.
+    lines = [line for line in text.splitlines() if line.strip() not in ("", "None")]
     if panic and lines:
         return lines[0].partition(", stage: ")[0].strip()
     return lines[-1].strip() if lines else type(error).__name__

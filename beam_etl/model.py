@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 Escape = Literal["doubled", "backslash", "none"]
 LineEnd = Literal["lf", "cr", "any"]
+OnRagged = Literal["reject", "pad"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +82,7 @@ class InspectedFile:
       doubtful_header_lines: physical lines of a header that could just as well be a record; 0 where there is no doubt.
       confidence: of the dialect, 0 to 1.
       evidence: of the dialect, sentences for a person.
+      on_ragged: what becomes of a record with more or fewer fields than there are columns.
     """
 
     source: SourceFile
@@ -96,6 +98,7 @@ class InspectedFile:
     doubtful_header_lines: int = 0
     confidence: float = 1.0
     evidence: tuple[str, ...] = ()
+    on_ragged: OnRagged = "reject"
 
     @property
     def body_end(self) -> int:
@@ -177,6 +180,9 @@ class SpanCount:
       rejected_bytes: their bytes, without line ends.
       lines: physical lines.
       skipped_lines: blank lines and comments among them.
+      padded: records that were made as wide as their table, and accepted.
+      misfits: records among the rejects in which a value does not fit its column.
+      rescued: values that do not fit their columns and were kept beside them.
     """
 
     file_id: int
@@ -187,6 +193,9 @@ class SpanCount:
     rejected_bytes: int
     lines: int
     skipped_lines: int = 0
+    padded: int = 0
+    misfits: int = 0
+    rescued: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,7 +265,7 @@ REJECT_CODES: dict[str, str] = {
     "ragged_record": "the record has more or fewer fields than its table's files have columns",
     "malformed_quoting": "a quoted field is followed by text before its delimiter, or is never closed",
     "record_too_long": "the record is longer than max_record_bytes",
-    "bad_value": "a value does not fit the declared type of its column",
+    "bad_value": "a value does not fit the type of its column",
     "undecodable": "bytes that the file's encoding does not allow",
     "nul_character": "a NUL character, which PostgreSQL cannot hold",
     "corrupt_file": "the archive or compressed file is truncated, damaged or encrypted",

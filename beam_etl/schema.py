@@ -13,10 +13,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+# What becomes of a value that does not fit its column; see ColumnSchema.on_conflict.
+OnConflict = Literal["widen", "reject", "rescue", "fail"]
 
 KINDS = ("boolean", "bigint", "decimal", "double", "date", "timestamp", "string")
 
@@ -170,6 +173,10 @@ class ColumnSchema:
       declared: the type was given, so a value that does not fit rejects its record; else it widens the column.
       unseen: no value was seen when the type was chosen: any value then means that the type must be looked for again.
       null_markers: texts that mean NULL in this column, besides the empty field.
+      on_conflict: what becomes of a value that does not fit: its column is widened if its type was inferred, else the
+        record rejected (widen); the record is rejected (reject, and fail, which refuses the table then); or the value is
+        NULL, and its text is kept in the column "_rescued" (rescue).
+      source: what the column is filled with: "" the field of its name, or one of COMPUTED.
       key_place: its place in the table's key, from 1; 0 where it is no part of one. Never NULL then.
       delete_values: values of this column that make a record delete the row of its key.
     """
@@ -181,6 +188,25 @@ class ColumnSchema:
     null_markers: tuple[str, ...] = ()
     key_place: int = 0
     delete_values: tuple[str, ...] = ()
+    on_conflict: OnConflict = "widen"
+    source: str = ""
+
+    @property
+    def widens(self) -> bool:
+        """Whether a value that does not fit makes the column wider."""
+        return not self.declared and self.on_conflict == "widen"
+
+
+# Columns that no file has. Of lineage: "_file" (uri, and !member of an archive), "_byte_start" (offset of the record in the
+# plain bytes of the file), "_load_id", "_record" (number of the record in its file, from 1). "_rescued": JSON object
+# {column: text} of the values that did not fit, NULL where all did.
+LINEAGE = ("_file", "_byte_start", "_load_id", "_record")
+RESCUED = "_rescued"
+_COMPUTED_TYPES = {"_byte_start": ColumnType("bigint"), "_record": ColumnType("bigint")}
+
+
+def computed_column(name: str) -> ColumnSchema:
+    return ColumnSchema(name, _COMPUTED_TYPES.get(name, STRING), declared=True, source=name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,6 +261,8 @@ class TableSchema:
                     null_markers=tuple(c["null_markers"]),  # type: ignore[arg-type]
                     key_place=int(c.get("key_place", 0)),  # type: ignore[call-overload]
                     delete_values=tuple(c.get("delete_values", ())),  # type: ignore[arg-type]
+                    on_conflict=cast(OnConflict, c.get("on_conflict", "widen")),
+                    source=str(c.get("source", "")),
                 )
                 for c in columns
             )

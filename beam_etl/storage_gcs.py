@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, cast
 from google.api_core.exceptions import NotFound, PreconditionFailed, RequestRangeNotSatisfiable
 from google.cloud.storage import Client
 from google.cloud.storage.retry import DEFAULT_RETRY
+from requests.adapters import HTTPAdapter
 
 from beam_etl.storage import FileStat
 
@@ -26,8 +27,11 @@ from beam_etl.storage import FileStat
 READ_AHEAD_BYTES = 4 << 20
 UPLOAD_BYTES = 16 << 20
 
-# The client's HTTP session keeps ten connections.
 REQUEST_THREADS = 8
+
+# Of one process: what its worker threads, and each of them with REQUEST_THREADS, may have open at once. The client's own
+# session keeps ten, and logs a warning for each one that it throws away.
+CONNECTIONS = 64
 
 
 def gcs_storage() -> GcsStorage:
@@ -48,7 +52,11 @@ class GcsStorage:
 
     @functools.cached_property
     def _client(self) -> Any:
-        return Client()
+        client = Client()
+        adapter = HTTPAdapter(pool_connections=CONNECTIONS, pool_maxsize=CONNECTIONS)
+        for scheme in ("https://", "http://"):
+            client._http.mount(scheme, adapter)
+        return client
 
     def _blob(self, path: str) -> Any:
         bucket, name = split_gcs(path)

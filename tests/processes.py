@@ -56,6 +56,10 @@ class Program:
     def pid(self) -> int:
         return self._process.pid
 
+    def exit_code(self) -> int | None:
+        """The exit code, or None while the program runs."""
+        return self._process.poll()
+
     def wait(self, seconds: float) -> int:
         """The exit code, once the program has ended.
 

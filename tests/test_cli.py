@@ -25,17 +25,23 @@ VALUES = {
     "mode": ("append", "append"),
     "key": ("a,b", ("a", "b")),
     "on_new_column": ("fail", "fail"),
+    "on_ragged": ("pad", "pad"),
+    "on_conflict": ("rescue", "rescue"),
+    "lineage": ("_file,_load_id", ("_file", "_load_id")),
     "report": ("r.json", "r.json"),
     "on_bad_file": ("publish_without", "publish_without"),
     "max_reject_ratio": ("0.5", 0.5),
     "force": (None, True),
     "keep_staging": (None, True),
+    "wait": ("false", False),
     "chunk_mb": ("8", 8),
     "max_record_bytes": ("4096", 4096),
     "memory_budget_mb": ("100", 100),
     "parquet_codec": ("snappy", "snappy"),
     "parquet_codec_level": ("3", 3),
 }
+# Flags that are no settings.
+NO_SETTINGS = ("config", "profile", "verbose", "preflight_only")
 EXIT_CODES = (
     "Exit codes: 0 all tables published; 2 usage or configuration; 3 some table not published; 4 the run failed."
 )
@@ -84,15 +90,23 @@ def test_help_shows_every_field_its_meaning_and_the_exit_codes():
 def test_the_flags_are_the_fields_of_the_configuration():
     options = {option for action in build_parser()._actions for option in action.option_strings}
     fields = {f"--{name}" for name in EtlConfig.model_fields if name not in YAML_ONLY}
-    assert options == fields | {"-h", "--help", "--config", "--profile", "--verbose", "--no-force", "--no-keep_staging"}
+    assert options == fields | {
+        "-h",
+        "--help",
+        "--config",
+        "--profile",
+        "--verbose",
+        "--preflight_only",
+        "--no-force",
+        "--no-keep_staging",
+        "--no-wait",
+    }
     assert fields == {f"--{name}" for name in VALUES}
 
 
 def test_every_flag_reaches_its_field():
     arguments = [f"--{name}" if typed is None else f"--{name}={typed}" for name, (typed, _) in VALUES.items()]
-    flags = {
-        k: v for k, v in vars(build_parser().parse_args(arguments)).items() if k not in ("config", "profile", "verbose")
-    }
+    flags = {k: v for k, v in vars(build_parser().parse_args(arguments)).items() if k not in NO_SETTINGS}
     config = load_config(None, flags)
     assert {name: getattr(config, name) for name in VALUES} == {name: value for name, (_, value) in VALUES.items()}
 
@@ -100,11 +114,7 @@ def test_every_flag_reaches_its_field():
 def test_a_flag_can_take_back_what_the_job_file_says(tmp_path):
     job = tmp_path / "job.yaml"
     job.write_text("input: a.csv\noutput: lake\nforce: true\n")
-    flags = {
-        k: v
-        for k, v in vars(build_parser().parse_args(["--no-force"])).items()
-        if k not in ("config", "profile", "verbose")
-    }
+    flags = {k: v for k, v in vars(build_parser().parse_args(["--no-force"])).items() if k not in NO_SETTINGS}
     assert load_config(str(job), flags).force is False
 
 

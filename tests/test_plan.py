@@ -61,6 +61,9 @@ DECISIVE = {
     "mode": "append",
     "key": ("b",),
     "on_new_column": "fail",
+    "on_ragged": "pad",
+    "on_conflict": "rescue",
+    "lineage": ("_file",),
     "dialect": {"delimiter": ";"},
     "tables": [{"name": "t", "columns": {"a": "bigint"}}],
 }

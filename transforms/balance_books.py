@@ -82,7 +82,9 @@ class _BalanceTableFn(beam.DoFn):
             return
         sinks = self._sink_books(table, schema.hash)
         books = balance_table(table, schema.hash, plan.files_of(table), table_plan, sinks)
-        yield apply_policies(books, len(schema.columns), self._on_bad_file, self._max_reject_ratio), schema
+        n_columns = sum(not column.source for column in schema.columns)
+        fail_on_misfits = any(column.on_conflict == "fail" for column in schema.columns)
+        yield apply_policies(books, n_columns, self._on_bad_file, self._max_reject_ratio, fail_on_misfits), schema
 
     def _sink_books(self, table: str, schema_hash: str) -> list[SinkBooks]:
         records = self._parquet.read_records(table, schema_hash)

@@ -95,7 +95,8 @@ class _ConvertChunkFn(beam.DoFn):
             return
         staging = self._sinks.rejects_directory(chunk.table)
         rejects = StagedRejects(f"{staging}/{chunk.chunk_id}-{uuid.uuid4().hex[:8]}.jsonl")
-        conversion = convert_chunk(chunk, schema, self._max_record_bytes, self._sinks.postgres is not None, rejects.add)
+        reject_nul = self._sinks.postgres is not None
+        conversion = convert_chunk(chunk, schema, self._max_record_bytes, reject_nul, rejects.add, self._sinks.load_id)
         self._bytes.inc(chunk.bytes)
         if conversion.conflicts:
             rejects.discard()

@@ -133,6 +133,8 @@ def _type_words(annotation: Any) -> str:
         return ", ".join(f"`{choice}`" for choice in arguments)
     if origin in (types.UnionType, Union):
         return ", ".join(_type_words(kind) for kind in arguments if kind is not type(None))
+    if origin is tuple and get_origin(arguments[0]) is Literal:
+        return f"list of {_type_words(arguments[0])}"
     if origin is tuple:
         return "list" if isinstance(arguments[0], type) and issubclass(arguments[0], pydantic.BaseModel) else "texts"
     if origin is dict or (isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel)):

@@ -39,6 +39,9 @@ class TableBooks:
         the last two are 0 but in a published upsert.
       rejects: records rejected by conversion.
       rejected_bytes, read_bytes: bytes of those records, and of all chunks.
+      misfits: records among the rejects in which a value does not fit its column.
+      padded: records that were made as wide as the table.
+      rescued: values that do not fit their columns and were kept beside them.
       sink_rows: sink -> rows in it; a sink may refuse rows that the others take, and counts them in its own books.
       superseded: records of an upsert that a later record of the same key has overtaken.
       deleted: records of an upsert that delete the row of their key.
@@ -56,6 +59,9 @@ class TableBooks:
     rejects: int = 0
     rejected_bytes: int = 0
     read_bytes: int = 0
+    misfits: int = 0
+    padded: int = 0
+    rescued: int = 0
     sink_rows: Mapping[str, int] = dataclasses.field(default_factory=dict)
     rejected_files: int = 0
     files: int = 0
@@ -104,13 +110,17 @@ def balance_table(
         problems.extend(_sink_problems(sink, table_plan))
     by_chunk = {record.chunk_id: record for sink in sinks for record in sink.records}
     first = sinks[0]
+    spans = [span for record in by_chunk.values() for span in record.spans]
     return dataclasses.replace(
         books,
         records_in=sum(record.records for record in by_chunk.values()),
         rows=sum(record.rows for record in first.records),
         rejects=sum(record.rejects for record in first.records),
-        rejected_bytes=sum(span.rejected_bytes for record in by_chunk.values() for span in record.spans),
-        read_bytes=sum(span.end - span.start for record in by_chunk.values() for span in record.spans),
+        rejected_bytes=sum(span.rejected_bytes for span in spans),
+        read_bytes=sum(span.end - span.start for span in spans),
+        misfits=sum(span.misfits for span in spans),
+        padded=sum(span.padded for span in spans),
+        rescued=sum(span.rescued for span in spans),
         sink_rows={sink.sink: sum(record.rows for record in sink.records) for sink in sinks},
         rejected_files=len(table_plan.rejected),
         problems=tuple(problems[:MAX_PROBLEMS]),
@@ -143,8 +153,12 @@ def refuse_columns(
     if table_plan is None or not refused:
         return None
     where = next(file.source.uri for file in inspected if refused[0] in file.columns)
+    computed = [name for name in refused if name in declaration.computed]
     reason = (
-        f"the files have columns that the table lacks: {', '.join(refused)} ({refused[0]} in {where}); mend the files, or "
+        f"the files have a column {computed[0]!r} of their own ({where}), so that none can be added under this name; "
+        "rename it in the files, or load without it (lineage, on_conflict)"
+        if computed
+        else f"the files have columns that the table lacks: {', '.join(refused)} ({refused[0]} in {where}); mend the files, or "
         "allow the columns by on_new_column add"
     )
     return _refused(table, schema_hash, planned, table_plan, reason)
@@ -163,9 +177,16 @@ def _refused(
     )
 
 
-def apply_policies(books: TableBooks, n_columns: int, on_bad_file: str, max_reject_ratio: float) -> TableBooks:
+def apply_policies(
+    books: TableBooks, n_columns: int, on_bad_file: str, max_reject_ratio: float, fail_on_misfits: bool = False
+) -> TableBooks:
     """The books with the reasons, if any, why the table is not published although it balances."""
     refusals = []
+    if fail_on_misfits and books.misfits:
+        refusals.append(
+            f"{books.misfits} records hold a value that does not fit its column, and on_conflict is fail; look into the "
+            "rejects, mend the files, or declare other types"
+        )
     if not n_columns:
         cause = "could be read" if books.rejected_files == books.files else "has any content"
         refusals.append(f"no column is known, because no file {cause}; declare the columns in job.yaml")

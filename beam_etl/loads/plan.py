@@ -20,7 +20,7 @@ from beam_etl.storage import storage_for
 
 # Raised whenever the kernels would read, cut or type the same bytes otherwise, or commit records would hold other fields:
 # a load never mixes two ways of reading, and never resumes from records that it cannot read.
-KERNEL_VERSION = 2
+KERNEL_VERSION = 3
 
 MIN_CHUNK_BYTES = 1 << 20
 MAX_CHUNK_BYTES = 24 << 20

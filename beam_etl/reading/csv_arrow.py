@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -12,9 +13,18 @@ import pyarrow as pa
 from beam_etl.model import REJECT_CODES, Chunk, Reject, Span, SpanCount
 from beam_etl.reading.automaton import MALFORMED, RAGGED, TOO_LONG, IndexedRecords, count_lines
 from beam_etl.reading.chunk_reader import KEPT_BUFFER_BYTES, LARGEST_SPAN_BYTES, Bytes, read_span
-from beam_etl.reading.fields import MISFIT_NUL, MISFIT_UNDECODABLE, MISFIT_VALUE, TextRules, convert_columns
-from beam_etl.reading.resync import read_records
-from beam_etl.schema import ColumnSchema, TableSchema
+from beam_etl.reading.field_index import FieldIndex
+from beam_etl.reading.fields import (
+    MISFIT_NUL,
+    MISFIT_UNDECODABLE,
+    MISFIT_VALUE,
+    ColumnResult,
+    TextRules,
+    convert_column,
+    convert_columns,
+)
+from beam_etl.reading.ragged import padded_of, read_file_records
+from beam_etl.schema import RESCUED, STRING, ColumnSchema, TableSchema
 
 _BROKEN_CODES = {RAGGED: "ragged_record", MALFORMED: "malformed_quoting", TOO_LONG: "record_too_long"}
 MISFIT_NULL_KEY = 16  # besides the kernels' own: the value fits, but is NULL in a column of the key
@@ -56,16 +66,41 @@ class _Misfits:
     column: npt.NDArray[np.int32]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Columns:
+    """The columns of the records of an index.
+
+    Attributes:
+      arrays: one for each column of the schema.
+      misfits: the records that do not fit.
+      conflicts: inferred columns in which a value did not fit, and which widen.
+      rescued: record -> {column: text} of what was rescued of it, in the order of the schema.
+    """
+
+    arrays: list[pa.Array]
+    misfits: _Misfits
+    conflicts: frozenset[str]
+    rescued: dict[int, dict[str, str]]
+
+
 def convert_chunk(
-    chunk: Chunk, schema: TableSchema, max_record_bytes: int, reject_nul: bool, on_reject: Callable[[Reject], None]
+    chunk: Chunk,
+    schema: TableSchema,
+    max_record_bytes: int,
+    reject_nul: bool,
+    on_reject: Callable[[Reject], None],
+    load_id: str = "",
 ) -> Conversion:
     """Reads and converts all spans of a chunk; every rejected record goes to on_reject, in file order.
+
+    Args:
+      load_id: fills the column of that name.
 
     Raises:
       ChangedFileError: a file is no longer the one that was inspected.
     """
     parts = [
-        convert_span(read_span(span), span, schema, max_record_bytes, reject_nul, on_reject, span_index)
+        convert_span(read_span(span), span, schema, max_record_bytes, reject_nul, on_reject, span_index, load_id)
         if span.bytes <= LARGEST_SPAN_BYTES
         else _refuse_span(span, schema, on_reject, span_index)
         for span_index, span in enumerate(chunk.spans)
@@ -85,25 +120,32 @@ def convert_span(
     reject_nul: bool,
     on_reject: Callable[[Reject], None],
     span_index: int = 0,
+    load_id: str = "",
 ) -> Conversion:
     """Converts one span.
 
     Args:
       data: uint8, (span.bytes,): its bytes, starting at a record start.
       span_index: position of the span in its chunk, kept in its rejects.
+      load_id: fills the column of that name.
     """
     dialect = span.file.dialect
-    records = read_records(data, dialect, len(span.file.columns), max_record_bytes)
+    records = read_file_records(data, span.file, max_record_bytes)
     rules = TextRules(dialect.encoding, dialect.quote, dialect.escape, reject_nul)
-    arrays, misfits, conflicts = _convert_columns(records, span.file.columns, schema, rules)
-    table = pa.Table.from_arrays(arrays, schema=schema.arrow)
+    columns = _convert_columns(records, span.file.columns, schema, rules)
+    misfits, conflicts = columns.misfits, columns.conflicts
+    starts, ends = records.record_extents()
+    for position, column in enumerate(schema.columns):
+        if column.source:
+            columns.arrays[position] = _computed(column.source, span, load_id, starts, columns.rescued)
+    table = pa.Table.from_arrays(columns.arrays, schema=schema.arrow)
     rejected = misfits.code != 0
     if rejected.any():
         table = table.filter(pa.array(~rejected))
     if not conflicts:
         for reject in _rejects(data, span, span_index, records, schema, misfits):
             on_reject(reject)
-    starts, ends = records.record_extents()
+    rescued = [len(texts) for record, texts in columns.rescued.items() if not rejected[record]]
     count = SpanCount(
         file_id=span.file.source.file_id,
         start=span.start,
@@ -113,25 +155,35 @@ def convert_span(
         rejected_bytes=int((records.broken_ends - records.broken_starts).sum()) + int((ends - starts)[rejected].sum()),
         lines=count_lines(data, dialect.line_end),
         skipped_lines=records.skipped_lines,
+        padded=int((padded_of(records) & ~rejected).sum()),
+        misfits=int((misfits.code == MISFIT_VALUE).sum()),
+        rescued=sum(rescued),
     )
     return Conversion(table, (count,), conflicts)
 
 
 def _convert_columns(
     records: IndexedRecords, names: tuple[str, ...], schema: TableSchema, rules: TextRules
-) -> tuple[list[pa.Array], _Misfits, frozenset[str]]:
+) -> _Columns:
     """Every column of the schema; those that the file does not have are NULL."""
     n_records = records.index.n_records
     fields = {name: field for field, name in enumerate(names)}
-    present = [(position, column) for position, column in enumerate(schema.columns) if column.name in fields]
+    present = [
+        (position, column)
+        for position, column in enumerate(schema.columns)
+        if column.name in fields and not column.source
+    ]
     results = convert_columns(records.index, [(fields[column.name], column) for _, column in present], rules)
     arrays = {position: result.array for (position, _), result in zip(present, results, strict=True)}
     misfits = _Misfits(np.zeros(n_records, dtype=np.uint8), np.zeros(n_records, dtype=np.int32))
     conflicts: set[str] = set()
+    rescued: dict[int, dict[str, str]] = {}
     for (position, column), result in zip(present, results, strict=True):
         if result.misfits is None:
             continue
-        if not column.declared and (result.misfits == MISFIT_VALUE).any():
+        if column.on_conflict == "rescue":
+            _rescue(records.index, fields[column.name], column.name, result, rules, rescued)
+        if column.widens and (result.misfits == MISFIT_VALUE).any():
             conflicts.add(column.name)
         first = (misfits.code == 0) & (result.misfits != 0)
         misfits.code[first] = result.misfits[first]
@@ -145,7 +197,42 @@ def _convert_columns(
             first = (misfits.code == 0) & filled[position].is_null().to_numpy(zero_copy_only=False)
             misfits.code[first] = MISFIT_NULL_KEY
             misfits.column[first] = position
-    return filled, misfits, frozenset(conflicts)
+    return _Columns(filled, misfits, frozenset(conflicts), rescued)
+
+
+def _rescue(
+    index: FieldIndex,
+    field: int,
+    name: str,
+    result: ColumnResult,
+    rules: TextRules,
+    rescued: dict[int, dict[str, str]],
+) -> None:
+    """Takes the texts of the values that do not fit out of the misfits; bytes that are no text stay among them."""
+    misfits = result.misfits
+    records = np.flatnonzero(misfits == MISFIT_VALUE) if misfits is not None else ()
+    if misfits is None or not len(records):
+        return
+    text = convert_column(index, field, ColumnSchema(name, STRING, declared=True), rules)
+    misfits[records] = text.misfits[records] if text.misfits is not None else 0
+    for record in records[misfits[records] == 0].tolist():
+        rescued.setdefault(record, {})[name] = text.array[record].as_py()
+
+
+def _computed(
+    source: str, span: Span, load_id: str, starts: npt.NDArray[np.int64], rescued: dict[int, dict[str, str]]
+) -> pa.Array:
+    """A column that no file has."""
+    if source == RESCUED:
+        texts = np.full(len(starts), None, dtype=object)
+        for record, values in rescued.items():
+            texts[record] = json.dumps(values, ensure_ascii=False)
+        return pa.array(texts, pa.string())
+    if source == "_byte_start":
+        return pa.array(starts + span.start, pa.int64())
+    file = span.file.source
+    text = {"_file": f"{file.uri}{'!' + file.member if file.member else ''}", "_load_id": load_id}[source]
+    return pa.repeat(pa.scalar(text, pa.string()), len(starts))
 
 
 def _rejects(

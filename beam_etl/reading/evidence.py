@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
 from beam_etl.model import Chunk, Dialect, InspectedFile
 from beam_etl.reading.chunk_reader import LARGEST_SPAN_BYTES, Bytes, read_span
 from beam_etl.reading.fields import TextRules, column_evidence
-from beam_etl.reading.resync import read_records
-from beam_etl.schema import STRING, ColumnEvidence, ColumnSchema, TableSchema
+from beam_etl.reading.ragged import read_file_records
+from beam_etl.schema import (
+    RESCUED,
+    STRING,
+    ColumnEvidence,
+    ColumnSchema,
+    OnConflict,
+    TableSchema,
+    computed_column,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +31,8 @@ class TableDeclaration:
       null_markers: of every column that is not among them.
       table_columns: names of the columns that the table has before the load, in its order; each is among `columns`.
       may_add_columns: whether the table may get columns besides those.
+      on_conflict: what becomes of a value that does not fit its column.
+      lineage: columns that tell where a row came from.
       needed_columns: that at least one of the files must have.
     """
 
@@ -30,15 +40,25 @@ class TableDeclaration:
     null_markers: tuple[str, ...] = ()
     table_columns: tuple[str, ...] = ()
     may_add_columns: bool = True
+    on_conflict: OnConflict = "widen"
+    lineage: tuple[str, ...] = ()
     needed_columns: tuple[str, ...] = ()
 
     def column(self, name: str) -> ColumnSchema:
         found = next((column for column in self.columns if column.name == name), None)
-        return found or ColumnSchema(name, STRING, null_markers=self.null_markers)
+        found = found or ColumnSchema(name, STRING, null_markers=self.null_markers)
+        return dataclasses.replace(found, on_conflict=self.on_conflict)
 
-    def refused_columns(self, names: Iterable[str]) -> list[str]:
-        """Those of the columns that the table lacks and may not get."""
-        return [] if self.may_add_columns else sorted(set(names) - set(self.table_columns))
+    @property
+    def computed(self) -> tuple[str, ...]:
+        """The columns that no file has."""
+        held = (column.name for column in self.columns if column.source)
+        return (*held, *((RESCUED,) if self.on_conflict == "rescue" else ()), *self.lineage)
+
+    def refused_columns(self, names: Collection[str]) -> list[str]:
+        """Those of the columns that the table lacks and may not get, or that bear a computed column's name."""
+        refused = set() if self.may_add_columns else set(names) - set(self.table_columns)
+        return sorted(refused | set(names) & set(self.computed))
 
     def missing_columns(self, names: Iterable[str]) -> list[str]:
         """The needed columns that are not among these."""
@@ -112,7 +132,7 @@ def span_evidence(
       data: uint8, (n_bytes,), starting at a record start.
     """
     seen = columns_of(file)
-    index = read_records(data, file.dialect, len(file.columns), max_record_bytes).index
+    index = read_file_records(data, file, max_record_bytes).index
     rules = TextRules(file.dialect.encoding, file.dialect.quote, file.dialect.escape, reject_nul=False)
     for field, name in enumerate(file.columns):
         column = declaration.column(name)
@@ -143,9 +163,13 @@ def infer_schema(evidence: TableEvidence, declaration: TableDeclaration) -> Tabl
     for name, seen in sorted(evidence.items(), key=lambda item: item[1].place):
         column = declaration.column(name)
         if not column.declared:
-            column = dataclasses.replace(column, type=seen.evidence.best_type(), unseen=not seen.evidence.seen)
+            # Where nothing can be widened, a column without any value in the samples is text from the start.
+            unseen = column.widens and not seen.evidence.seen
+            column = dataclasses.replace(column, type=seen.evidence.best_type(), unseen=unseen)
         columns.append(column)
-    columns.extend(column for column in declaration.columns if column.name not in evidence)
+    columns.extend(declaration.column(column.name) for column in declaration.columns if column.name not in evidence)
+    held = {column.name for column in columns}
+    columns.extend(computed_column(name) for name in declaration.computed if name not in held)
     places = {name: place for place, name in enumerate(declaration.table_columns)}
     columns.sort(key=lambda column: places.get(column.name, len(places)))
     return TableSchema(tuple(columns))

@@ -112,7 +112,8 @@ def column_evidence(
 def _block_records(index: FieldIndex) -> int:
     if index.n_records == 0:
         return 1
-    text_bytes = (int(index.field_ends[-1, -1]) >> FLAG_BITS) - int(index.record_starts[0])
+    # Padded records lie behind all others, so the first may come after the last.
+    text_bytes = max((int(index.field_ends[-1, -1]) >> FLAG_BITS) - int(index.record_starts[0]), 0)
     record_bytes = text_bytes // index.n_records + index.n_fields * index.field_ends.itemsize
     return max(_BLOCK_BYTES // record_bytes, 1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from beam_etl.model import Escape, LineEnd
+from beam_etl.model import Escape, LineEnd, OnRagged
 from beam_etl.sources.encoding import canonical_encoding
 
 
@@ -19,6 +19,7 @@ class DeclaredDialect:
       columns: the columns' names, in order.
       skip_lines: physical lines before the header, or before the first record where there is no header.
       footer_lines: physical lines behind the last record, blank ones included.
+      on_ragged: what becomes of a record with more or fewer fields than there are columns.
     """
 
     encoding: str | None = None
@@ -31,6 +32,7 @@ class DeclaredDialect:
     comment: str | None = None
     skip_lines: int | None = None
     footer_lines: int | None = None
+    on_ragged: OnRagged = "reject"
 
     def __post_init__(self) -> None:
         if self.encoding is not None:

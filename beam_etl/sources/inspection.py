@@ -88,6 +88,7 @@ def _inspect(source: SourceFile, declared: DeclaredDialect, staging_dir: str) ->
         doubtful_header_lines=found.doubtful_header_lines,
         confidence=found.confidence,
         evidence=(*found.evidence, *(f"skipped: {part.reason}" for part in skipped)),
+        on_ragged=declared.on_ragged,
     )
 
 

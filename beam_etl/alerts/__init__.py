@@ -1,0 +1,1 @@
+"""What of a load somebody should be told, and telling them."""

@@ -1,0 +1,3 @@
+from beam_etl.cli import run
+
+run()
