@@ -59,3 +59,11 @@ def test_a_table_with_two_rows_of_a_touched_key_is_refused():
         merge_rows("t", ("id", "kind"), files([[((1, "a"), False)]], True), held)
     untouched = merge_rows("t", ("id", "kind"), files([[((2, "a"), False)]], True), held)
     assert untouched.counts.inserted == 1
+
+
+@pytest.mark.parametrize("name", ["place", "deleted", "base_place"])
+def test_a_key_may_have_any_name(name):
+    staged, held = pa.table([pa.array([1, 2, 1]), pa.array([False] * 3)], [name, "deleted"]), pa.table({name: [2, 3]})
+    made = merge_rows("t", (name,), KeyFiles([3], lambda _: staged), KeyFiles([2], lambda _: held))
+    assert [part.tolist() for part in (*made.lost, *made.gone)] == [[True, False, False], [True, False]]
+    assert (made.counts.inserted, made.counts.updated, made.counts.superseded) == (1, 1, 1)

@@ -31,7 +31,7 @@ class KeyFiles:
 
     Attributes:
       rows: rows of each file.
-      read: number of a file -> its key columns, and for staged files `deleted`, in the order of its rows.
+      read: number of a file -> its key columns, and for staged files `deleted` after them, in the order of its rows.
     """
 
     rows: Sequence[int]
@@ -59,17 +59,18 @@ def merge_rows(table: str, key: Sequence[str], staged: KeyFiles, base: KeyFiles)
       ValueError: rows of the table have the same key, so nobody can say which of them a record replaces.
     """
     starts, base_starts = staged.starts, base.starts
+    names = _names(key)
     lost, gone = np.ones(starts[-1], np.bool_), np.zeros(base_starts[-1], np.bool_)
     buckets = max(1, -(-int(starts[-1]) // BUCKET_ROWS))
     deleted = updated = removed = winners = 0
     for bucket in range(buckets):
-        won = _winners(key, staged, starts, bucket, buckets)
+        won = _winners(names, staged, starts, bucket, buckets)
         winners += won.num_rows
         deleted += pc.sum(won["deleted"]).as_py() or 0
         lost[won.filter(pc.invert(won["deleted"]))["place"].to_numpy()] = False
         found: list[npt.NDArray[np.int64]] = []
-        for keys in _batches(key, base, base_starts, bucket, buckets) if won.num_rows else ():
-            matched = keys.rename_columns([*key, "base_place"]).join(won, keys=list(key), join_type="inner")
+        for keys in _batches(names, base, base_starts, bucket, buckets) if won.num_rows else ():
+            matched = keys.rename_columns([*names, "base_place"]).join(won, keys=names, join_type="inner")
             gone[matched["base_place"].to_numpy()] = True
             found.append(matched["place"].to_numpy())
             removed += pc.sum(matched["deleted"]).as_py() or 0
@@ -84,6 +85,11 @@ def merge_rows(table: str, key: Sequence[str], staged: KeyFiles, base: KeyFiles)
     rows = winners - deleted
     counts = UpsertCounts(rows, int(starts[-1]) - winners, deleted, rows - updated, updated, removed)
     return Merge(_by_file(lost, starts), _by_file(gone, base_starts), counts)
+
+
+def _names(key: Sequence[str]) -> list[str]:
+    """What its columns are called here, where other columns stand beside them: theirs may be any names."""
+    return [f"key_{number}" for number in range(len(key))]
 
 
 def _winners(
@@ -119,6 +125,7 @@ def _read(
 ) -> Iterator[pa.Table]:
     for number, start in enumerate(starts[:-1]):
         table = files.read(number)
+        table = table.rename_columns([*key, *table.column_names[len(key) :]])
         table = table.append_column("place", pa.array(np.arange(start, start + table.num_rows)))
         if buckets > 1:
             table = table.filter(pa.array(_hashes(table.select(list(key))) % np.uint64(buckets) == bucket))

@@ -132,6 +132,19 @@ def test_a_key_of_several_columns_given_by_flag(lake):
     assert [(i, k, str(p)) for i, k, p in lake.rows()] == [(1, "x", "3.00"), (1, "y", "9.75"), (2, "x", "1.00")]
 
 
+def test_rescued_values_and_lineage_follow_the_record_that_wins(lake):
+    lake.job.write_text("tables: [{name: t, key: [id], columns: {id: bigint, day: date}}]\n")
+    policies = ("--on_conflict=rescue", "--lineage=_byte_start", "--max_reject_ratio=0.5")
+    lake.write("a.csv", "1,2020-01-01", "x,2020-01-02", "2,never", "1,now", header="id,day")
+    lake.load("a.csv", more=policies)
+    assert lake.rows() == [(1, None, '{"day": "now"}', 41), (2, None, '{"day": "never"}', 33)]
+    assert [(r["code"], r["raw"]) for r in reject_lines(lake.lake, "t")] == [("null_key", "x,2020-01-02")]
+    assert [lake.entry()[k] for k in ("rows", "rejects", "superseded", "rescued")] == [2, 1, 1, 2]
+    lake.write("b.csv", "2,2020-02-02", header="id,day")
+    lake.load("b.csv", more=policies)
+    assert [row[0::2] for row in lake.rows()] == [(1, '{"day": "now"}'), (2, None)]
+
+
 def test_postgres_updates_in_place_and_names_the_constraint_that_refuses(both):
     both.write("a.csv", "1,a,", "2,b,")
     both.load("a.csv")
