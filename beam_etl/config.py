@@ -13,7 +13,7 @@ from beam_etl.sources.encoding import canonical_encoding
 
 MAX_GZIP_LEVEL = 9
 
-Mode = Literal["replace", "append", "fail_if_exists"]
+Mode = Literal["replace", "append", "upsert", "fail_if_exists"]
 OnNewColumn = Literal["add", "fail"]
 Lineage = Literal["_file", "_byte_start", "_load_id"]
 
@@ -82,12 +82,23 @@ class TableConfig(_Strict):
         (), description="Texts that mean NULL in every column of this table."
     )
     mode: Mode | None = pydantic.Field(None, description="As the setting of that name, for this table.")
+    key: tuple[str, ...] = pydantic.Field((), description="As the setting of that name, for this table.")
+    delete_when: dict[str, tuple[str, ...]] = pydantic.Field(
+        {}, description="In upsert: column and the values of it that delete the row of the record's key."
+    )
     on_new_column: OnNewColumn | None = pydantic.Field(None, description="As the setting of that name, for this table.")
     on_ragged: OnRagged | None = pydantic.Field(None, description="As the setting of that name, for this table.")
     on_conflict: OnConflict | None = pydantic.Field(None, description="As the setting of that name, for this table.")
     lineage: tuple[Lineage, ...] | None = pydantic.Field(
         None, description="As the setting of that name, for this table."
     )
+
+    @pydantic.field_validator("delete_when", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: v if isinstance(v, list | tuple) else [v] for name, v in value.items()}
 
     @pydantic.field_validator("columns", mode="before")
     @classmethod
@@ -143,10 +154,14 @@ class EtlConfig(_Strict):
     mode: Mode = pydantic.Field(
         "replace",
         description="What a load does to a table that is there: take its place, add the files that it does not hold "
-        "yet, or refuse.",
+        "yet, the same with one row for each key, or refuse.",
+    )
+    key: tuple[str, ...] = pydantic.Field(
+        (), description="In upsert: the columns whose values name a row; repeatable or comma-separated."
     )
     on_new_column: OnNewColumn = pydantic.Field(
-        "add", description="What a column that the table lacks does in append: it is added, or the table fails."
+        "add",
+        description="What a column that the table lacks does in append and upsert: it is added, or the table fails.",
     )
     on_ragged: OnRagged = pydantic.Field(
         "reject",
@@ -198,7 +213,7 @@ class EtlConfig(_Strict):
     dialect: DialectConfig = pydantic.Field(DialectConfig(), description="How files are written, for every table.")
     tables: tuple[TableConfig, ...] = pydantic.Field((), description="What is declared, by table.")
 
-    @pydantic.field_validator("input", "lineage", mode="before")
+    @pydantic.field_validator("input", "key", "lineage", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         items = [value] if isinstance(value, str) else value
@@ -220,6 +235,13 @@ class EtlConfig(_Strict):
         double = {name for name in names if names.count(name) > 1}
         if double:
             raise ValueError(f"tables: {sorted(double)[0]!r} is declared twice; join the two entries")
+        for place, mode, key in [("mode", self.mode, self.key), *self._table_keys()]:
+            if mode == "upsert" and not key and (place != "mode" or not self.tables):
+                raise ValueError(
+                    f"{place}: upsert needs to know what names a row; give --key=COLUMN, or key in job.yaml"
+                )
+            if len(set(key)) < len(key):
+                raise ValueError(f"{place}: the key names a column twice: {', '.join(key)}")
         if self.parquet_codec == "gzip" and self.parquet_codec_level > MAX_GZIP_LEVEL:
             raise ValueError(
                 f"parquet_codec_level: gzip has levels 1 to {MAX_GZIP_LEVEL}; lower it, or take parquet_codec zstd"
@@ -228,11 +250,15 @@ class EtlConfig(_Strict):
             raise ValueError("chunk_mb is far below max_record_bytes; raise chunk_mb or lower max_record_bytes")
         return self
 
+    def _table_keys(self) -> list[tuple[str, Mode, tuple[str, ...]]]:
+        return [(f"tables: {t.name!r}", t.mode or self.mode, t.key or self.key) for t in self.tables]
+
     def table_config(self, name: str) -> TableConfig:
         """What is declared of a table, every setting that it shares with others filled in."""
         table = next((table for table in self.tables if table.name == name), TableConfig(name=name))
-        settled = {
+        settled: dict[str, Any] = {
             "mode": table.mode or self.mode,
+            "key": table.key or self.key,
             "on_new_column": table.on_new_column or self.on_new_column,
             "on_ragged": table.on_ragged or self.on_ragged,
             "on_conflict": table.on_conflict or self.on_conflict,

@@ -35,6 +35,9 @@ def print_result(result: LoadResult, config: EtlConfig, console: Console | None 
     if not result.already_loaded:
         console.print(f"{total_bytes / MB:,.1f} MB in {seconds:.1f} s, {total_bytes / MB / seconds:,.1f} MB/s")
     for name, entry in report["tables"].items():
+        if entry["mode"] == "upsert" and entry["published"] and entry["files"]:
+            told = ", ".join(f"{entry[k]:,} {k}" for k in ("inserted", "updated", "removed", "superseded"))
+            console.print(f"{escape(name)}: {told}", soft_wrap=True)
         for reason in entry["reasons"][:MAX_REASONS]:
             console.print(f"[red]{escape(name)} is not published[/]: {escape(reason)}", soft_wrap=True)
         if len(entry["reasons"]) > MAX_REASONS:
@@ -44,10 +47,10 @@ def print_result(result: LoadResult, config: EtlConfig, console: Console | None 
 
 def _why_nothing_was_done(report: dict[str, Any]) -> str:
     entries = report["tables"].values()
-    if any(entry["mode"] != "append" for entry in entries):
+    if any(entry["mode"] not in ("append", "upsert") for entry in entries):
         return f"{report['load_id']} is what the tables hold; --force loads it again."
     files = sum(entry["skipped"] + entry["files"] for entry in entries)
-    return f"the tables hold all {files} files; append never adds a file twice."
+    return f"the tables hold all {files} files; a file is never added twice."
 
 
 def print_tables(report: dict[str, Any], console: Console) -> None:

@@ -22,14 +22,19 @@ def table_declaration(table: TableConfig, base: TableSchema | None = None) -> Ta
     Raises:
       ValueError: a column is declared as another type than the table has.
     """
+    key = table.key if table.mode == "upsert" else ()
+    needed = (*key, *table.delete_when) if key else ()
     declared = TableDeclaration(
         _declared_columns(table),
         table.null_markers,
         on_conflict=table.on_conflict or "widen",
         lineage=table.lineage or (),
+        needed_columns=needed,
     )
     if base is None:
         return declared
+    # A column that says what is deleted may be left out of files once the table has it.
+    missing = (*key, *(name for name in needed if name not in (*key, *base.names)))
     own = {column.name: column for column in declared.columns}
     held = [_held_column(table, column, own.get(column.name)) for column in base.columns]
     others = [column for column in declared.columns if column.name not in base.names]
@@ -38,14 +43,22 @@ def table_declaration(table: TableConfig, base: TableSchema | None = None) -> Ta
         columns=(*held, *others),
         table_columns=base.names,
         may_add_columns=table.on_new_column != "fail",
+        needed_columns=missing,
     )
 
 
 def _held_column(table: TableConfig, held: ColumnSchema, own: ColumnSchema | None) -> ColumnSchema:
+    held = dataclasses.replace(
+        held,
+        declared=True,
+        unseen=False,
+        key_place=own.key_place if own else 0,
+        delete_values=own.delete_values if own else (),
+    )
     if own is None:
-        return dataclasses.replace(held, declared=True, unseen=False)
+        return held
     if not own.declared:
-        return dataclasses.replace(held, declared=True, unseen=False, null_markers=own.null_markers)
+        return dataclasses.replace(held, null_markers=own.null_markers)
     if own.type.arrow != held.type.arrow:
         raise ValueError(
             f"tables: column {held.name!r} of {table.name!r} is declared as {own.type}, but the table holds {held.type}; "
@@ -55,12 +68,24 @@ def _held_column(table: TableConfig, held: ColumnSchema, own: ColumnSchema | Non
 
 
 def _declared_columns(table: TableConfig) -> tuple[ColumnSchema, ...]:
+    """Those of job.yaml, and those that upsert needs besides, whose types may be inferred."""
     columns = []
     for name, column in table.columns.items():
         declared = column.column_type()
         markers = table.null_markers if column.null_markers is None else column.null_markers
         columns.append(ColumnSchema(name, declared or STRING, declared is not None, null_markers=markers))
-    return tuple(columns)
+    if table.mode != "upsert":
+        return tuple(columns)
+    needed = [*table.key, *(name for name in table.delete_when if name not in table.key)]
+    columns += [ColumnSchema(n, STRING, null_markers=table.null_markers) for n in needed if n not in table.columns]
+    return tuple(
+        dataclasses.replace(
+            column,
+            key_place=table.key.index(column.name) + 1 if column.name in table.key else 0,
+            delete_values=table.delete_when.get(column.name, ()),
+        )
+        for column in columns
+    )
 
 
 def declared_dialect(common: DialectConfig, table: TableConfig) -> DeclaredDialect:

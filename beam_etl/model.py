@@ -282,5 +282,6 @@ REJECT_CODES: dict[str, str] = {
     "corrupt_file": "the archive or compressed file is truncated, damaged or encrypted",
     "unreadable_file": "the file could not be opened or read",
     "changed_file": "the file changed while it was being loaded",
+    "null_key": "a column of the table's key is NULL",
     "unknown_columns": "the file's columns cannot be matched with those of its table",
 }

@@ -177,6 +177,8 @@ class ColumnSchema:
         record rejected (widen); the record is rejected (reject, and fail, which refuses the table then); or the value is
         NULL, and its text is kept in the column "_rescued" (rescue).
       source: what the column is filled with: "" the field of its name, or one of COMPUTED.
+      key_place: its place in the table's key, from 1; 0 where it is no part of one. Never NULL then.
+      delete_values: values of this column that make a record delete the row of its key.
     """
 
     name: str
@@ -184,6 +186,8 @@ class ColumnSchema:
     declared: bool = False
     unseen: bool = False
     null_markers: tuple[str, ...] = ()
+    key_place: int = 0
+    delete_values: tuple[str, ...] = ()
     on_conflict: OnConflict = "widen"
     source: str = ""
 
@@ -220,6 +224,11 @@ class TableSchema:
         return tuple(column.name for column in self.columns)
 
     @property
+    def key(self) -> tuple[str, ...]:
+        """The columns that name a row, in the key's order; () where rows have no key."""
+        return tuple(c.name for c in sorted(self.columns, key=lambda c: c.key_place) if c.key_place)
+
+    @property
     def arrow(self) -> pa.Schema:
         import pyarrow as pa
 
@@ -230,6 +239,10 @@ class TableSchema:
                 metadata["beam_etl.format"] = column.type.format
             if column.type.zone:
                 metadata["beam_etl.zone"] = column.type.zone
+            if column.key_place:
+                metadata["beam_etl.key"] = str(column.key_place)
+            if column.delete_values:
+                metadata["beam_etl.delete_when"] = json.dumps(column.delete_values)
             fields.append(pa.field(column.name, column.type.arrow, metadata=metadata or None))
         return pa.schema(fields)
 
@@ -246,6 +259,8 @@ class TableSchema:
                     declared=bool(c["declared"]),
                     unseen=bool(c["unseen"]),
                     null_markers=tuple(c["null_markers"]),  # type: ignore[arg-type]
+                    key_place=int(c.get("key_place", 0)),  # type: ignore[call-overload]
+                    delete_values=tuple(c.get("delete_values", ())),  # type: ignore[arg-type]
                     on_conflict=cast(OnConflict, c.get("on_conflict", "widen")),
                     source=str(c.get("source", "")),
                 )

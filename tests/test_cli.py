@@ -28,6 +28,7 @@ VALUES = {
     "postgres_schema": ("landing", "landing"),
     "table": ("t", "t"),
     "mode": ("append", "append"),
+    "key": ("a,b", ("a", "b")),
     "on_new_column": ("fail", "fail"),
     "on_ragged": ("pad", "pad"),
     "on_conflict": ("rescue", "rescue"),

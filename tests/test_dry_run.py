@@ -93,3 +93,10 @@ def test_an_embedded_server_is_not_started(dump, tmp_path):
     found = plan(f"--input={dump}", f"--output={tmp_path / 'lake'}", f"--postgres=embedded:{tmp_path / 'pg'}")
     assert found["notes"][0].startswith("the embedded PostgreSQL is not started")
     assert not (tmp_path / "pg").exists()
+
+
+def test_a_column_that_upsert_needs_and_no_file_has_is_told(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n1,x\n")
+    arguments = (f"--input={tmp_path / 't.csv'}", f"--output={tmp_path / 'lake'}", "--mode=upsert", "--key=id,a")
+    assert plan(*arguments)["tables"]["t"]["missing_columns"] == ["id"]
+    assert "columns that upsert needs, in no file: id" in run("plan", *arguments).out

@@ -59,6 +59,7 @@ DECISIVE = {
     "parquet_codec": "snappy",
     "parquet_codec_level": 3,
     "mode": "append",
+    "key": ("b",),
     "on_new_column": "fail",
     "on_ragged": "pad",
     "on_conflict": "rescue",

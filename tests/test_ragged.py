@@ -124,6 +124,16 @@ def test_what_is_no_text_cannot_be_rescued():
     assert [json.loads(row[3])["id"] for row in converted(b"x\0,a,b\n", columns, reject_nul=False)[0]] == ["x\0"]
 
 
+def test_a_rescued_value_is_no_key():
+    """It is NULL then, which rejects the record; what is rejected is not counted as rescued besides."""
+    key = dataclasses.replace(column("id", "bigint", "rescue"), key_place=1)
+    columns = (key, TEXTS[1], column("day", "date", "rescue"), computed_column("_rescued"))
+    rows, rejects, count = converted(b"x,a,2020-01-01\n2,b,y\n,c,z\n", columns)
+    assert rows == [(2, "b", None, '{"day": "y"}')]
+    assert rejects == [(1, "null_key", b"x,a,2020-01-01"), (3, "null_key", b",c,z")]
+    assert (count.records, count.rejects, count.rescued, count.misfits) == (3, 2, 1, 0)
+
+
 @pytest.mark.parametrize("policy", ["reject", "fail"])
 def test_inferred_columns_can_be_held(policy):
     data = b"1,a,b\nx,a,b\n"

@@ -78,5 +78,5 @@ class _ChooseTypesFn(beam.DoFn):
         table, evidence = element
         declaration = self._declarations.get(table, TableDeclaration())
         # Without a schema nothing of the table is converted; the books say why.
-        if not declaration.refused_columns(evidence):
+        if not declaration.refused_columns(evidence) and not declaration.missing_columns(evidence):
             yield table, infer_schema(evidence, declaration)

@@ -79,6 +79,8 @@ def _print_table(name: str, table: Mapping[str, Any], console: Console) -> None:
         console.print(f"  ... and {len(table['unreadable']) - MOST_UNREADABLE} more")
     if table["refused_columns"]:
         console.print(f"  [red]columns that the table lacks[/]: {escape(', '.join(table['refused_columns']))}")
+    if table["missing_columns"]:
+        console.print(f"  [red]columns that upsert needs, in no file[/]: {escape(', '.join(table['missing_columns']))}")
     for told in _dialects(table["dialects"]):
         console.print(f"  {escape(told)}")
     for line in table["ddl"].splitlines():

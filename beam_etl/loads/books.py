@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
+from beam_etl.loads.keyed import UpsertCounts
 from beam_etl.loads.table_plan import TablePlan
 from beam_etl.model import ChunkRecord, SourceFile
 from beam_etl.reading.evidence import TableDeclaration
@@ -34,13 +35,17 @@ class TableBooks:
       table: its name.
       schema_hash: of the final schema.
       records_in: records found in its files.
-      rows: rows in the Parquet dataset.
+      rows: rows that the records became in the Parquet dataset: records_in = rows + rejects + superseded + deleted, where
+        the last two are 0 but in a published upsert.
       rejects: records rejected by conversion.
       rejected_bytes, read_bytes: bytes of those records, and of all chunks.
       misfits: records among the rejects in which a value does not fit its column.
       padded: records that were made as wide as the table.
       rescued: values that do not fit their columns and were kept beside them.
       sink_rows: sink -> rows in it; a sink may refuse rows that the others take, and counts them in its own books.
+      superseded: records of an upsert that a later record of the same key has overtaken.
+      deleted: records of an upsert that delete the row of their key.
+      inserted, updated, removed: what an upsert did to the rows of the table; rows = inserted + updated.
       rejected_files: planned files that could not be read.
       files, bytes: planned files and their size in bytes, as given (packed ones as packed).
       problems: why the books do not balance; empty when they do.
@@ -63,6 +68,16 @@ class TableBooks:
     bytes: int = 0
     problems: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
+    superseded: int = 0
+    deleted: int = 0
+    inserted: int = 0
+    updated: int = 0
+    removed: int = 0
+
+    @property
+    def staged_rows(self) -> int:
+        """Rows that were staged, of which an upsert takes only the winners."""
+        return self.rows + self.superseded + self.deleted
 
     @property
     def balanced(self) -> bool:
@@ -112,6 +127,14 @@ def balance_table(
     )
 
 
+def settle_upsert(books: TableBooks, counts: UpsertCounts) -> TableBooks:
+    """The books once it is known which records of an upsert win: what was staged is rows, superseded or deleted."""
+    problems = books.problems
+    if counts.staged != books.rows or counts.rows != counts.inserted + counts.updated:
+        problems += (f"parquet: {books.rows} rows are staged, but the upsert accounts for {counts.staged}: {counts}",)
+    return dataclasses.replace(books, **dataclasses.asdict(counts), problems=problems)
+
+
 def refuse_columns(
     table: str,
     schema_hash: str,
@@ -122,6 +145,10 @@ def refuse_columns(
     """The books of a table whose files have columns that it may not get, of which nothing was converted; else None."""
     inspected = table_plan.inspected.values() if table_plan else ()
     names = {name for file in inspected for name in file.columns}
+    missing = declaration.missing_columns(names)
+    if table_plan is not None and missing and names:
+        reason = f"no file has the column {missing[0]!r}, which upsert needs; there are {', '.join(sorted(names))}"
+        return _refused(table, schema_hash, planned, table_plan, reason)
     refused = declaration.refused_columns(names)
     if table_plan is None or not refused:
         return None
@@ -134,6 +161,12 @@ def refuse_columns(
         else f"the files have columns that the table lacks: {', '.join(refused)} ({refused[0]} in {where}); mend the files, or "
         "allow the columns by on_new_column add"
     )
+    return _refused(table, schema_hash, planned, table_plan, reason)
+
+
+def _refused(
+    table: str, schema_hash: str, planned: Sequence[SourceFile], table_plan: TablePlan, reason: str
+) -> TableBooks:
     return TableBooks(
         table,
         schema_hash,

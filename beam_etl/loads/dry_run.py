@@ -194,6 +194,7 @@ class _TableLook:
             "looked_into": len(outcomes),
             "unreadable": unreadable,
             "refused_columns": refused,
+            "missing_columns": self.declaration.missing_columns(seen) if seen else [],
             "estimated_rows": round(scale * sum(records for _, records, _ in counts)),
             "estimated_parquet_bytes": round(scale * sum(packed for _, _, packed in counts)),
             "dialects": [_dialect(file, outcomes) for file in inspected],

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from beam_etl.config import EtlConfig
 from beam_etl.declarations import table_declaration
 from beam_etl.loads.plan import LoadPlan, Selection, TableBase
-from beam_etl.loads.table_state import TableState, file_key
+from beam_etl.loads.table_state import ADDING, TableState, file_key
 from beam_etl.model import SourceFile
 from beam_etl.postgres.names import postgres_column
 from beam_etl.sinks import SinkSettings
@@ -24,7 +24,7 @@ class Holdings:
 
     def holds(self, plan: LoadPlan, table: str) -> bool:
         """Whether a table is, in every sink, what this load has made it: in append, whether the load is part of it."""
-        appended = plan.mode_of(table) == "append"
+        appended = plan.mode_of(table) in ADDING
         return all(
             state.whole
             and state.finished
@@ -49,7 +49,7 @@ class Holdings:
         """
         for table in (table.name for table in plan.tables):
             base = plan.bases.get(table)
-            appended = plan.mode_of(table) == "append"
+            appended = plan.mode_of(table) in ADDING
             for state, published in zip(self.tables[table], ever_published(plan.load_id, table), strict=True):
                 as_planned = base is None or state.last_load == base.load_id
                 as_published = plan.load_id in state.loads if appended else state.loads == (plan.load_id,)
@@ -94,7 +94,7 @@ def select_files(config: EtlConfig, files: Sequence[SourceFile], holdings: Holdi
         mode = config.table_config(table).mode
         if mode == "fail_if_exists":
             _refuse_existing(table, states)
-        if mode == "append":
+        if mode in ADDING:
             _check_appendable(table, states)
             held = states[0].files
             known = [file for file in own if file_key(file) in held]

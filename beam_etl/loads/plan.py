@@ -20,7 +20,7 @@ from beam_etl.storage import storage_for
 
 # Raised whenever the kernels would read, cut or type the same bytes otherwise, or commit records would hold other fields:
 # a load never mixes two ways of reading, and never resumes from records that it cannot read.
-KERNEL_VERSION = 2
+KERNEL_VERSION = 3
 
 MIN_CHUNK_BYTES = 1 << 20
 MAX_CHUNK_BYTES = 24 << 20
@@ -93,6 +93,11 @@ class LoadPlan:
 
     def mode_of(self, table: str) -> Mode:
         return next(declared.mode for declared in self.tables if declared.name == table) or "replace"
+
+    def key_of(self, table: str) -> tuple[str, ...]:
+        """The columns that name a row of the table; () unless its mode is upsert."""
+        declared = next(declared for declared in self.tables if declared.name == table)
+        return declared.key if declared.mode == "upsert" else ()
 
     def files_of(self, table: str) -> list[SourceFile]:
         return [file for file in self.files if file.table == table]

@@ -12,8 +12,9 @@ import logging
 from typing import Any
 
 from beam_etl import failpoints
-from beam_etl.loads.books import TableBooks
+from beam_etl.loads.books import TableBooks, settle_upsert
 from beam_etl.loads.chunk_facts import write_chunk_facts
+from beam_etl.loads.keyed import UpsertCounts
 from beam_etl.loads.plan import load_directory, read_plan
 from beam_etl.loads.table_plan import read_table_plan
 from beam_etl.loads.table_state import LeaseLostError, PublishTerms
@@ -60,12 +61,16 @@ def publish_table(books: TableBooks, schema: TableSchema, sinks: SinkSettings) -
     try:
         sinks.open_parquet().check_target(books.table)  # before PostgreSQL shows a table that Parquet then refuses
         _write_chunk_facts(books, sinks)
+        books, counts = _settle(books, schema, sinks)
+        if books.problems:
+            return PublishedTable(books, schema, False, books.problems)
         _write_intent(books, schema, sinks)
         if postgres is not None:
             rows = books.sink_rows["postgres"]
             terms = publish_terms(sinks, books.table, sinks.tokens_of(books.table).postgres)
             failpoints.hit("publish.before_postgres")
-            postgres.publish(books.table, books.schema_hash, rows, books.records_in - rows, terms=terms)
+            rejects = books.records_in - rows
+            postgres.publish(books.table, books.schema_hash, rows, rejects, terms=terms, counts=counts)
         failpoints.hit("publish.between_sinks")
         manifest = _publish_parquet(books, schema, sinks, postgres)
         return PublishedTable(books, schema, True, manifest=manifest)
@@ -74,6 +79,20 @@ def publish_table(books: TableBooks, schema: TableSchema, sinks: SinkSettings) -
     finally:
         if postgres is not None:
             postgres.close()
+
+
+def _settle(books: TableBooks, schema: TableSchema, sinks: SinkSettings) -> tuple[TableBooks, UpsertCounts | None]:
+    """In upsert: the books with what becomes of the records, once that is durably made ready for Parquet."""
+    terms = publish_terms(sinks, books.table, sinks.tokens_of(books.table).lake)
+    if terms.mode != "upsert":
+        return books, None
+    parquet = sinks.open_parquet()
+    if parquet.published_manifest(books.table):
+        published = read_published(books.table, sinks)
+        return (published.books if published else books), None
+    records = parquet.read_records(books.table, books.schema_hash)
+    counts = parquet.merge(books.table, schema, records, terms)
+    return settle_upsert(books, counts), counts
 
 
 def roll_forward(table: str, sinks: SinkSettings) -> None:
@@ -134,6 +153,7 @@ def publish_terms(sinks: SinkSettings, table: str, token: int) -> PublishTerms:
         # A file that could not be read is not in the table: once it is mended, the next load takes it.
         sources=tuple(file for file in plan.files_of(table) if file.file_id not in rejected),
         token=token,
+        key=plan.key_of(table),
     )
 
 
@@ -144,8 +164,10 @@ def _publish_parquet(
     manifest = parquet.published_manifest(books.table)
     records = [] if manifest else parquet.read_records(books.table, books.schema_hash)
     rows = sum(record.rows for record in records)
-    if not manifest and rows != books.rows:
-        raise FileNotFoundError(f"table {books.table!r}: {rows} of {books.rows} rows are still staged for Parquet")
+    if not manifest and rows != books.staged_rows:
+        raise FileNotFoundError(
+            f"table {books.table!r}: {rows} of {books.staged_rows} rows are still staged for Parquet"
+        )
     terms = publish_terms(sinks, books.table, sinks.tokens_of(books.table).lake)
     later = postgres.loads_after(books.table) if postgres is not None else ()
     return parquet.publish(books.table, schema, records, dataclasses.asdict(books), terms, later)
@@ -159,7 +181,7 @@ def _write_intent(books: TableBooks, schema: TableSchema, sinks: SinkSettings) -
 def _write_chunk_facts(books: TableBooks, sinks: SinkSettings) -> None:
     """Before anything is published, and only while all its commit records are there: what is published has its facts."""
     records = sinks.open_parquet().read_records(books.table, books.schema_hash)
-    if sum(record.rows for record in records) == books.rows:
+    if sum(record.rows for record in records) == books.staged_rows:
         write_chunk_facts(sinks.output, sinks.load_id, books.table, records)
 
 

@@ -11,7 +11,10 @@ from beam_etl.model import SourceFile
 from beam_etl.schema import TableSchema
 from beam_etl.storage import place_of
 
-PublishMode = Literal["replace", "append", "fail_if_exists"]
+PublishMode = Literal["replace", "append", "upsert", "fail_if_exists"]
+
+# Modes that add to what a table holds: each file is taken once.
+ADDING: tuple[PublishMode, ...] = ("append", "upsert")
 
 
 class LeaseLostError(Exception):
@@ -54,17 +57,20 @@ class PublishTerms:
     """How a load is published into a table.
 
     Attributes:
-      mode: replace: the table becomes this load. append: it is added. fail_if_exists: there must be no table.
+      mode: replace: the table becomes this load. append: it is added. upsert: it is added, one row a key.
+        fail_if_exists: there must be no table.
       base: unless in replace, the load that the table must have last, "" where there must be no table: it is what the
         load was planned on, so whoever publishes in between is noticed.
       sources: the files that the load brings into the table.
       token: of the table's lease; 0 where nobody guards the table.
+      key: in upsert, the columns that name a row.
     """
 
     mode: PublishMode = "replace"
     base: str = ""
     sources: tuple[SourceFile, ...] = ()
     token: int = 0
+    key: tuple[str, ...] = ()
 
     def check_base(self, table: str, last_load: str, exists: bool) -> None:
         """Raises TableChangedError where the table is not what the load was planned on."""

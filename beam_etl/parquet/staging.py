@@ -12,7 +12,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -173,6 +173,31 @@ class ParquetStaging:
             except FileNotFoundError:
                 continue
         return None
+
+    def place_of_record(self, record: ChunkRecord) -> str:
+        """Where the file of a record is now: staged, or moved by a publish that may not be finished."""
+        return next((place for place in self._places(record) if self._storage.stat(place)), self._places(record)[0])
+
+    def manifest_entry(self, record: ChunkRecord) -> dict[str, Any]:
+        return {
+            "name": self._published_name(record),
+            "chunk_id": record.chunk_id,
+            "rows": record.rows,
+            "bytes": record.file_bytes,
+            "checksum": record.checksum,
+        }
+
+    def directory(self, table: str) -> str:
+        """Where the published files of a table are."""
+        return self._directory(table)
+
+    @property
+    def storage(self) -> Storage:
+        return self._storage
+
+    @property
+    def root(self) -> str:
+        return self._root
 
     @property
     def _storage(self) -> Storage:

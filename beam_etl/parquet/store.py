@@ -22,10 +22,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from beam_etl import failpoints
+from beam_etl.loads.keyed import UpsertCounts
 from beam_etl.loads.leases import require_token
-from beam_etl.loads.table_state import LeaseLostError, PublishTerms, TableChangedError, TableState, source_entry
+from beam_etl.loads.table_state import ADDING, LeaseLostError, PublishTerms, TableChangedError, TableState, source_entry
 from beam_etl.model import ChunkRecord
 from beam_etl.parquet.file import write_parquet
+from beam_etl.parquet.merged import Merger, MergeRecord
 from beam_etl.parquet.staging import ParquetStaging, safe_name, to_json
 from beam_etl.schema import TableSchema
 from beam_etl.storage import join_path
@@ -82,17 +84,56 @@ class ParquetStore(ParquetStaging):
         if own is None:
             current = self._present_manifest(table, manifests)
             self._check_terms(table, terms, current, later_loads)
-            kept = current if terms.mode == "append" else None
+            kept = current if terms.mode in ADDING else None
             if kept is not None:
                 self._require_files(table, kept)
             self._check_records(table, schema, records)
-            files = self._move_files(table, schema, records, kept, terms.token)
+            merged = self._merged(table, schema, records, kept) if terms.mode == "upsert" else None
+            moves = self._moves(table, records, merged)
+            files = self._move_files(table, schema, records, kept, terms.token, moves, merged)
             values = self._manifest_values(table, schema, files, books, terms, kept)
             values["sequence"] = manifests[-1].sequence + 1 if manifests else 1
             values["previous"] = manifests[-1].path.rpartition("/")[2] if manifests else None
-            own = self._create_manifest(table, values, records, terms.token)
+            own = self._create_manifest(table, values, moves, terms.token)
         self._finish(table, own[1])
         return own[0].path
+
+    def merge(
+        self, table: str, schema: TableSchema, records: Sequence[ChunkRecord], terms: PublishTerms
+    ) -> UpsertCounts:
+        """Makes ready an upsert of the records into the table; says what it will do. Shows nothing; may be repeated.
+
+        Raises:
+          ValueError: the key cannot name rows, or the table holds one twice.
+          TableChangedError: the table is not what the load was planned on.
+          FileNotFoundError: a file is missing or damaged.
+        """
+        current = self._present_manifest(table, self._list_manifests(table))
+        terms.check_base(table, current["load_id"] if current else "", current is not None)
+        if current is not None:
+            self._require_files(table, current)
+        self._check_records(table, schema, records)
+        return self._merged(table, schema, records, current).counts
+
+    def _merged(
+        self, table: str, schema: TableSchema, records: Sequence[ChunkRecord], current: Mapping[str, Any] | None
+    ) -> MergeRecord:
+        merger = Merger(self, table, schema)
+        made = merger.read()
+        base = current["load_id"] if current else ""
+        if made is not None and made.base != base:
+            raise TableChangedError(
+                f"table {table!r} changed after load {self.load_id} was merged with it; run the same command again"
+            )
+        return made or merger.make(records, current)
+
+    def _moves(self, table: str, records: Sequence[ChunkRecord], merged: MergeRecord | None) -> list[tuple[str, str]]:
+        """(staged, published) of the files that the load brings into the table."""
+        if merged is None:
+            return [(staged, published) for staged, published in (self._places(r) for r in records if r.file)]
+        return [
+            (join_path(self._root, staged), join_path(self._directory(table), name)) for staged, name in merged.moves
+        ]
 
     def check_target(self, table: str) -> None:
         """Raises ValueError where files that beam_etl did not write stand in a table's directory. Changes nothing."""
@@ -176,26 +217,20 @@ class ParquetStore(ParquetStaging):
         records: Sequence[ChunkRecord],
         kept: Mapping[str, Any] | None,
         token: int,
+        moves: Sequence[tuple[str, str]],
+        merged: MergeRecord | None,
     ) -> list[dict[str, Any]]:
         """Moves staged files to their final names; returns the entries of all files of the table to be."""
         # From here on the directory may hold files of this load, which the next load must know for ours.
         self._storage.write_atomic(self._marker(table, safe_name(self.load_id)), str(token).encode())
         self._storage.delete_files([join_path(self._directory(table), SUCCESS)])
         failpoints.hit("publish.before_moves")
-        moves = [self._places(record) for record in records if record.file]
         if moves:
-            self._storage.move_files([(staged, published) for staged, published in moves])
-        files: list[dict[str, Any]] = [
-            {
-                "name": self._published_name(record),
-                "chunk_id": record.chunk_id,
-                "rows": record.rows,
-                "bytes": record.file_bytes,
-                "checksum": record.checksum,
-            }
-            for record in records
-            if record.file
-        ]
+            self._storage.move_files(moves)
+        if merged is not None:
+            files = [dict(file) for file in merged.files]
+            return files or [self._write_empty_file(table, schema)]
+        files = [self.manifest_entry(record) for record in records if record.file]
         # A table without rows, or new columns without rows, still need a file in which readers find the columns.
         if not files and (kept is None or TableSchema.from_json(kept["schema"]).names != schema.names):
             files = [self._write_empty_file(table, schema)]
@@ -224,7 +259,7 @@ class ParquetStore(ParquetStaging):
         }
 
     def _create_manifest(
-        self, table: str, values: Mapping[str, Any], records: Sequence[ChunkRecord], token: int
+        self, table: str, values: Mapping[str, Any], moves: Sequence[tuple[str, str]], token: int
     ) -> tuple[_ManifestFile, dict[str, Any]]:
         """The commit: whoever creates the next manifest has published. A loser takes its files back."""
         sequence = int(values["sequence"])
@@ -242,18 +277,17 @@ class ParquetStore(ParquetStaging):
                     "way; run the same command again"
                 )
         except (FileNotFoundError, LeaseLostError, TableChangedError):
-            self._take_back(table, records)
+            self._take_back(table, moves)
             raise
         return own, created
 
-    def _take_back(self, table: str, records: Sequence[ChunkRecord]) -> None:
+    def _take_back(self, table: str, moves: Sequence[tuple[str, str]]) -> None:
         """Moves files of this load from the table's directory back to staging, unless the table has come to hold them."""
         manifest = self.current_manifest(table) or {"files": []}
         held = {file["name"] for file in manifest["files"]}
         directory = self._sizes(self._directory(table))
-        for record in records:
-            if record.file and self._published_name(record) in directory.keys() - held:
-                staged, published = self._places(record)
+        for staged, published in moves:
+            if published.rpartition("/")[2] in directory.keys() - held:
                 # Gone where a later holder of the lease has cleared it away: the chunk is then converted again.
                 with contextlib.suppress(FileNotFoundError):
                     self._storage.move(published, staged)

@@ -76,6 +76,8 @@ MIGRATIONS: tuple[str, ...] = (
     );
     """,
     LOAD_BOOKS,
+    # Of an upsert, `rows` are the records that became rows of the table, and this is how many there were to begin with.
+    "ALTER TABLE beam_etl.table_loads ADD COLUMN staged_rows bigint",
 )
 
 

@@ -11,8 +11,9 @@ from pgpq import ArrowToPostgresBinaryEncoder
 from psycopg import sql
 
 from beam_etl import failpoints
+from beam_etl.loads.keyed import deleted_rows
 from beam_etl.postgres.errors import ErrorClass, PostgresError, RowError, classify
-from beam_etl.postgres.names import postgres_column
+from beam_etl.postgres.names import DELETED_COLUMN, ORDER_COLUMNS, postgres_column
 from beam_etl.postgres.session import Connection
 
 # Encoded at once: small enough to stay in the processor's cache and out of the memory budget.
@@ -22,6 +23,14 @@ BATCH_ROWS = 8192
 # "COPY staging_t_0123, line 7, column n", in the server's language; staging tables have no comma in what follows COPY
 # unless the table's name has one, and a wrong number only costs statements.
 _CONTEXT = re.compile(r"^COPY [^,]+, \D*(\d+)", re.MULTILINE)
+
+
+def with_order(table: pa.Table, chunk_id: str) -> pa.Table:
+    """The table with what decides which record of a key wins."""
+    deleted = deleted_rows(table)
+    ordered = table.append_column(ORDER_COLUMNS[0], pa.repeat(chunk_id, table.num_rows))
+    ordered = ordered.append_column(ORDER_COLUMNS[1], pa.array(range(table.num_rows), pa.int64()))
+    return ordered.append_column(DELETED_COLUMN, deleted)
 
 
 def copy_table(connection: Connection, target: sql.Identifier, table: pa.Table) -> list[RowError]:
@@ -68,7 +77,7 @@ def _line(error: psycopg.Error) -> int:
 
 
 def _copy(connection: Connection, target: sql.Identifier, table: pa.Table) -> None:
-    columns = sql.SQL(", ").join(sql.Identifier(postgres_column(name)) for name in table.column_names)
+    columns = sql.SQL(", ").join(sql.Identifier(_column(name)) for name in table.column_names)
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(target, columns)
     plain = _plain_schema(table.schema)
     encoder = ArrowToPostgresBinaryEncoder(plain)
@@ -81,6 +90,11 @@ def _copy(connection: Connection, target: sql.Identifier, table: pa.Table) -> No
             copy.write(encoder.finish())
         if cursor.rowcount != table.num_rows:
             raise PostgresError(f"COPY of {table.num_rows} rows landed {cursor.rowcount}; the chunk was not committed")
+
+
+def _column(name: str) -> str:
+    # The program's own columns bear their names; a column of a file that is called so bears a hash.
+    return name if name in (*ORDER_COLUMNS, DELETED_COLUMN) else postgres_column(name)
 
 
 def _plain_schema(schema: pa.Schema) -> pa.Schema:

@@ -10,6 +10,10 @@ AUDIT_SCHEMA = "beam_etl"
 # PostgreSQL documentation, section 5.6: no user column may bear these names. Maps have xmin and xmax.
 _SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
 
+# Columns of staging tables whose rows have a key: in which order records came, and whether one deletes its row.
+ORDER_COLUMNS = ("beam_etl_chunk", "beam_etl_row")
+DELETED_COLUMN = "beam_etl_deleted"
+
 
 def postgres_name(name: str) -> str:
     """The name as PostgreSQL can hold it: itself, or a beginning and a hash if empty, too long or with a NUL."""
@@ -20,7 +24,10 @@ def postgres_name(name: str) -> str:
 
 def postgres_column(name: str) -> str:
     """As postgres_name, for a column: the names of system columns get a hash too."""
-    return _with_hash(name) if name in _SYSTEM_COLUMNS else postgres_name(name)
+    return _with_hash(name) if name in _RESERVED else postgres_name(name)
+
+
+_RESERVED = _SYSTEM_COLUMNS | {*ORDER_COLUMNS, DELETED_COLUMN}
 
 
 def quoted_name(name: str) -> str:

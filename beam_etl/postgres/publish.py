@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import psycopg
 import tenacity
@@ -46,11 +46,11 @@ def swap_tables(connection: Connection, staging: str, schema: str, target: str, 
       PublishRefusedError: the target is not an ordinary table, or something depends on it.
       psycopg.errors.LockNotAvailable: the target stayed locked for retry_seconds.
     """
-    _refuse_unless_ordinary(connection, schema, target)
-    _retry_locked(connection, retry_seconds, _swap_once, connection, staging, schema, target)
+    refuse_unless_ordinary(connection, schema, target)
+    retry_locked(connection, retry_seconds, _swap_once, connection, staging, schema, target)
 
 
-def _retry_locked(connection: Connection, retry_seconds: float, step: Callable[..., None], *arguments: object) -> None:
+def retry_locked(connection: Connection, retry_seconds: float, step: Callable[..., None], *arguments: object) -> None:
     """Runs a step that takes an exclusive lock, stepping back and trying again while others hold the table."""
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(errors.LockNotAvailable),
@@ -91,8 +91,34 @@ def append_rows(
         a row, or a trigger or rule kept rows back.
       psycopg.errors.LockNotAvailable: the target stayed locked for retry_seconds.
     """
-    _refuse_unless_ordinary(connection, schema, target)
+    refuse_unless_ordinary(connection, schema, target)
+    staged = match_columns(connection, staging, schema, target, retry_seconds)
+    names = sql.SQL(", ").join(sql.Identifier(name) for name in staged)
+    source, place = sql.Identifier(AUDIT_SCHEMA, staging), sql.Identifier(schema, target)
+    try:
+        inserted = connection.execute(
+            sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(place, names, names, source)
+        ).rowcount
+    except errors.IntegrityError as error:
+        raise refuse_rows(schema, target, error) from error
+    if inserted != rows:
+        raise PublishRefusedError(
+            f'"{schema}"."{target}" took {inserted} of {rows} rows; disable the trigger or rule that keeps rows back'
+        )
+    connection.execute(sql.SQL("DROP TABLE {}").format(source))
+    connection.execute(sql.SQL("ANALYZE {}").format(place))
+
+
+def match_columns(
+    connection: Connection, staging: str, schema: str, target: str, retry_seconds: float, without: Sequence[str] = ()
+) -> list[str]:
+    """The columns of a staging table, all of which the target then has, with the same types; new ones are added.
+
+    Raises:
+      PublishRefusedError: the target has one of another type.
+    """
     staged, held = column_types(connection, AUDIT_SCHEMA, staging), column_types(connection, schema, target)
+    staged = {name: kind for name, kind in staged.items() if name not in without}
     for name, kind in staged.items():
         if held.get(name, kind) != kind:
             raise PublishRefusedError(
@@ -101,25 +127,17 @@ def append_rows(
             )
     added = {name: kind for name, kind in staged.items() if name not in held}
     if added:
-        _retry_locked(connection, retry_seconds, _add_columns, connection, schema, target, added)
-    names = sql.SQL(", ").join(sql.Identifier(name) for name in staged)
-    source, place = sql.Identifier(AUDIT_SCHEMA, staging), sql.Identifier(schema, target)
-    try:
-        inserted = connection.execute(
-            sql.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(place, names, names, source)
-        ).rowcount
-    except errors.IntegrityError as error:
-        raise PublishRefusedError(
-            f'"{schema}"."{target}" does not take the rows: {error.diag.message_primary} '
-            f"({error.diag.message_detail or 'constraint ' + str(error.diag.constraint_name)}); mend the files, or drop "
-            "the constraint"
-        ) from error
-    if inserted != rows:
-        raise PublishRefusedError(
-            f'"{schema}"."{target}" took {inserted} of {rows} rows; disable the trigger or rule that keeps rows back'
-        )
-    connection.execute(sql.SQL("DROP TABLE {}").format(source))
-    connection.execute(sql.SQL("ANALYZE {}").format(place))
+        retry_locked(connection, retry_seconds, _add_columns, connection, schema, target, added)
+    return list(staged)
+
+
+def refuse_rows(schema: str, target: str, error: psycopg.Error) -> PublishRefusedError:
+    """Names the constraint that does not allow the rows."""
+    return PublishRefusedError(
+        f'"{schema}"."{target}" does not take the rows: {error.diag.message_primary} '
+        f"({error.diag.message_detail or 'constraint ' + str(error.diag.constraint_name)}); mend the files, or drop "
+        "the constraint"
+    )
 
 
 def _add_columns(connection: Connection, schema: str, target: str, columns: Mapping[str, str]) -> None:
@@ -130,7 +148,7 @@ def _add_columns(connection: Connection, schema: str, target: str, columns: Mapp
         connection.execute(sql.SQL("ALTER TABLE {} {}").format(sql.Identifier(schema, target), clauses))
 
 
-def _refuse_unless_ordinary(connection: Connection, schema: str, target: str) -> None:
+def refuse_unless_ordinary(connection: Connection, schema: str, target: str) -> None:
     row = connection.execute(
         "SELECT relkind::text, relispartition FROM pg_class "
         "WHERE relnamespace = to_regnamespace(quote_ident(%s)) AND relname = %s",

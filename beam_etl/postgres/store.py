@@ -15,11 +15,12 @@ import pyarrow as pa
 from psycopg import sql
 
 from beam_etl import failpoints
-from beam_etl.loads.table_state import PublishTerms, TableState
+from beam_etl.loads.keyed import UpsertCounts, has_key
+from beam_etl.loads.table_state import ADDING, PublishTerms, TableState
 from beam_etl.model import ChunkRecord, ConvertedChunk
 from beam_etl.postgres.audit import create_audit_schema, lock_until_commit
 from beam_etl.postgres.check import check_database
-from beam_etl.postgres.copy import copy_table
+from beam_etl.postgres.copy import copy_table, with_order
 from beam_etl.postgres.dsn import resolve_dsn
 from beam_etl.postgres.errors import PostgresError, PublishRefusedError
 from beam_etl.postgres.ledger import (
@@ -32,7 +33,14 @@ from beam_etl.postgres.ledger import (
     read_records,
 )
 from beam_etl.postgres.limits import DEFAULT_LIMITS, PostgresLimits
-from beam_etl.postgres.names import AUDIT_SCHEMA, postgres_column, postgres_name, staging_name
+from beam_etl.postgres.names import (
+    AUDIT_SCHEMA,
+    DELETED_COLUMN,
+    ORDER_COLUMNS,
+    postgres_column,
+    postgres_name,
+    staging_name,
+)
 from beam_etl.postgres.publish import append_rows, count_rows, swap_tables
 from beam_etl.postgres.session import Connection, PostgresSession
 from beam_etl.postgres.tables import (
@@ -46,6 +54,7 @@ from beam_etl.postgres.tables import (
     read_state,
     require_token,
 )
+from beam_etl.postgres.upsert import start_keyed, upsert_rows
 from beam_etl.schema import TableSchema
 
 T = TypeVar("T")
@@ -139,6 +148,10 @@ class PostgresStore:
             sql.SQL("{} {}").format(sql.Identifier(postgres_column(column.name)), sql.SQL(column.type.postgres))
             for column in schema.columns
         )
+        if schema.key:
+            columns += sql.SQL(', {} text COLLATE "C", {} bigint, {} boolean').format(
+                *map(sql.Identifier, (*ORDER_COLUMNS, DELETED_COLUMN))
+            )
 
         def work(connection: Connection) -> None:
             self.lock_table(connection, table)
@@ -183,6 +196,8 @@ class PostgresStore:
             rejects_file=converted.rejects_file,
         )
         staging = sql.Identifier(AUDIT_SCHEMA, self._staging_name(chunk.table, converted.schema_hash))
+        if has_key(table.schema):
+            table = with_order(table, chunk.chunk_id)
 
         def work(connection: Connection) -> CommittedChunk:
             failpoints.hit("postgres.before_ledger")
@@ -231,6 +246,8 @@ class PostgresStore:
             own = next((load for load in loads if load.load_id == self.load_id), None)
             if own is None:
                 raise PublishRefusedError(f"table {table!r} of load {self.load_id!r} was replaced by a later load")
+            if own.staged_rows is not None:
+                return own.staged_rows
             return count_rows(connection, self.target_schema, own.target_table) if len(loads) == 1 else own.rows
 
         return self.run(work)
@@ -243,6 +260,7 @@ class PostgresStore:
         rejects: int,
         target_table: str | None = None,
         terms: PublishTerms = REPLACE,
+        counts: UpsertCounts | None = None,
     ) -> bool:
         """Makes the staging table the target, or part of it, in one transaction that also enters the load in the books.
 
@@ -252,6 +270,7 @@ class PostgresStore:
         Args:
           rows: must be in the staging table, or nothing is published.
           rejects: for the books only.
+          counts: what the other sink makes of an upsert of as many records; another outcome is refused.
           target_table: name in the target schema; the table's own where None.
 
         Raises:
@@ -272,7 +291,7 @@ class PostgresStore:
                 "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
                 [
                     *(self.load_id, table, schema_hash, self.target_schema, target, rows, rejects),
-                    terms.mode != "append" or not state.loads,
+                    terms.mode not in ADDING or not state.loads,
                 ],
             )
             if not entered.rowcount:
@@ -287,11 +306,14 @@ class PostgresStore:
                 raise PublishRefusedError(
                     f"table {table!r} was not published: its staging table holds {found} rows, its books say {rows}"
                 )
-            if terms.mode == "append" and state.loads:
+            if terms.mode == "upsert":
+                self._upsert(connection, table, staging, target, terms, counts, bool(state.loads))
+            elif terms.mode == "append" and state.loads:
                 append_rows(connection, staging, self.target_schema, target, rows, self.limits.retry_seconds)
             else:
                 connection.execute(sql.SQL("ANALYZE {}").format(place))  # good plans from the first query on
                 swap_tables(connection, staging, self.target_schema, target, self.limits.retry_seconds)
+            if terms.mode not in ADDING or not state.loads:
                 forget_files(connection, self.target_schema, table)
             enter_files(connection, self.target_schema, table, self.load_id, terms.sources)
             connection.execute("DELETE FROM beam_etl.staging_tables WHERE staging_name = %s", [staging])
@@ -299,6 +321,39 @@ class PostgresStore:
             return True
 
         return self.run(work)
+
+    def _upsert(
+        self,
+        connection: Connection,
+        table: str,
+        staging: str,
+        target: str,
+        terms: PublishTerms,
+        expected: UpsertCounts | None,
+        exists: bool,
+    ) -> None:
+        key = [postgres_column(name) for name in terms.key]
+        bring = upsert_rows if exists else start_keyed
+        counts = bring(connection, staging, self.target_schema, target, key, self.limits.retry_seconds)
+        found = (counts.rows, counts.superseded, counts.deleted)
+        if (
+            expected
+            and expected.staged == counts.staged
+            and found
+            != (
+                expected.rows,
+                expected.superseded,
+                expected.deleted,
+            )
+        ):
+            raise PublishRefusedError(
+                f"table {table!r} was not published: its sinks make (rows, superseded, deleted) {found} and "
+                f"{(expected.rows, expected.superseded, expected.deleted)} of the same records"
+            )
+        connection.execute(
+            "UPDATE beam_etl.table_loads SET rows = %s, staged_rows = %s WHERE load_id = %s AND table_name = %s",
+            [counts.rows, counts.staged, self.load_id, table],
+        )
 
     def state(self, table: str) -> TableState:
         """What the table holds. Reads only."""

@@ -11,16 +11,17 @@ from beam_etl.postgres.session import Connection
 
 
 class Publication(NamedTuple):
-    """One load of a table: as what it was published, and how many rows it brought."""
+    """One load of a table: as what it was published, how many rows it brought, and from how many records by an upsert."""
 
     load_id: str
     target_table: str
     rows: int
+    staged_rows: int | None = None
 
 
 def latest_publication(connection: Connection, schema: str, table: str) -> Publication | None:
     row = connection.execute(
-        "SELECT load_id, target_table, rows FROM beam_etl.table_loads WHERE table_name = %s AND target_schema = %s "
+        "SELECT load_id, target_table, rows, staged_rows FROM beam_etl.table_loads WHERE table_name = %s AND target_schema = %s "
         "ORDER BY sequence DESC LIMIT 1",
         [table, schema],
     ).fetchone()
@@ -38,7 +39,7 @@ def published_schema(connection: Connection, load_id: str, table: str) -> str | 
 def read_loads(connection: Connection, schema: str, table: str) -> list[Publication]:
     """The loads that a table consists of: the last one that started it, and those added since, in this order."""
     found = connection.execute(
-        "SELECT load_id, target_table, rows FROM beam_etl.table_loads "
+        "SELECT load_id, target_table, rows, staged_rows FROM beam_etl.table_loads "
         "WHERE table_name = %(table)s AND target_schema = %(schema)s AND sequence >= ("
         "SELECT max(sequence) FROM beam_etl.table_loads "
         "WHERE table_name = %(table)s AND target_schema = %(schema)s AND starts_table) ORDER BY sequence",

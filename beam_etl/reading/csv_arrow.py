@@ -27,7 +27,13 @@ from beam_etl.reading.ragged import padded_of, read_file_records
 from beam_etl.schema import RESCUED, STRING, ColumnSchema, TableSchema
 
 _BROKEN_CODES = {RAGGED: "ragged_record", MALFORMED: "malformed_quoting", TOO_LONG: "record_too_long"}
-_MISFIT_CODES = {MISFIT_VALUE: "bad_value", MISFIT_UNDECODABLE: "undecodable", MISFIT_NUL: "nul_character"}
+MISFIT_NULL_KEY = 16  # besides the kernels' own: the value fits, but is NULL in a column of the key
+_MISFIT_CODES = {
+    MISFIT_VALUE: "bad_value",
+    MISFIT_UNDECODABLE: "undecodable",
+    MISFIT_NUL: "nul_character",
+    MISFIT_NULL_KEY: "null_key",
+}
 
 
 # A reject keeps its bytes for repair and replay; of an endless record the head and the place in the file must do.
@@ -186,6 +192,11 @@ def _convert_columns(
         arrays[position] if position in arrays else pa.nulls(n_records, column.type.arrow)
         for position, column in enumerate(schema.columns)
     ]
+    for position, column in enumerate(schema.columns):
+        if column.key_place and filled[position].null_count:
+            first = (misfits.code == 0) & filled[position].is_null().to_numpy(zero_copy_only=False)
+            misfits.code[first] = MISFIT_NULL_KEY
+            misfits.column[first] = position
     return _Columns(filled, misfits, frozenset(conflicts), rescued)
 
 

@@ -33,6 +33,7 @@ class TableDeclaration:
       may_add_columns: whether the table may get columns besides those.
       on_conflict: what becomes of a value that does not fit its column.
       lineage: columns that tell where a row came from.
+      needed_columns: that at least one of the files must have.
     """
 
     columns: tuple[ColumnSchema, ...] = ()
@@ -41,6 +42,7 @@ class TableDeclaration:
     may_add_columns: bool = True
     on_conflict: OnConflict = "widen"
     lineage: tuple[str, ...] = ()
+    needed_columns: tuple[str, ...] = ()
 
     def column(self, name: str) -> ColumnSchema:
         found = next((column for column in self.columns if column.name == name), None)
@@ -57,6 +59,11 @@ class TableDeclaration:
         """Those of the columns that the table lacks and may not get, or that bear a computed column's name."""
         refused = set() if self.may_add_columns else set(names) - set(self.table_columns)
         return sorted(refused | set(names) & set(self.computed))
+
+    def missing_columns(self, names: Iterable[str]) -> list[str]:
+        """The needed columns that are not among these."""
+        found = set(names)
+        return [name for name in self.needed_columns if name not in found]
 
 
 @dataclasses.dataclass(frozen=True)
