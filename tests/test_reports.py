@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from beam_etl.reports.history import Drift, TableLoad, drift, read_history, table_loads
-from beam_etl.reports.pages import render_history, render_report, try_report_page, write_history_page
+from beam_etl.reports.pages import (
+    MOST_CHARTED_TABLES,
+    render_history,
+    render_report,
+    try_report_page,
+    write_history_page,
+)
 from beam_etl.reports.reject_summary import MOST_RAW_CHARACTERS, summarise_rejects
 from tests.landed import run
 
@@ -205,6 +211,13 @@ def test_a_report_is_compared_with_the_loads_before_it_only():
     now = report("b", "2026-01-02", schema=[column])
     text = page_text(_Page(render_report(now, [before, now, after])))
     assert "missing: id" in text and "added: new" in text and "777" not in text
+
+
+def test_only_the_first_tables_have_charts():
+    names = [f"t{number:02}" for number in range(MOST_CHARTED_TABLES + 1)]
+    text = render_report(report("b", "2026-01-02", tables=names, rejects=0), [report(tables=names, rejects=0)])
+    assert text.count("<svg") == MOST_CHARTED_TABLES
+    assert text.count("Earlier loads") == len(names)
 
 
 def test_the_history_page_links_to_the_reports(tmp_path):

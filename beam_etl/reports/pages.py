@@ -19,6 +19,8 @@ from beam_etl.storage import join_path, storage_for
 logger = logging.getLogger(__name__)
 
 MOST_TABLES = 200
+# A chart takes milliseconds and ten kilobytes: every load waits for this page.
+MOST_CHARTED_TABLES = 10
 MOST_EARLIER_LOADS = 10
 MB = 1_000_000
 
@@ -74,7 +76,10 @@ def render_report(report: dict[str, Any], history: Sequence[dict[str, Any]]) -> 
       history: all loads of the lake, oldest first; those before this one are what it is compared with.
     """
     earlier = [other for other in history if _order(other) < _order(report)]
-    tables = [_table(name, report, earlier) for name in sorted(report["tables"])[:MOST_TABLES]]
+    tables = [
+        _table(name, report, earlier, position < MOST_CHARTED_TABLES)
+        for position, name in enumerate(sorted(report["tables"])[:MOST_TABLES])
+    ]
     return (
         _environment()
         .get_template("report.html.j2")
@@ -118,7 +123,7 @@ def load_totals(report: dict[str, Any]) -> dict[str, Any]:
 _SUMMED = ("records_in", "rows", "rejects", "rejected_files", "files", "skipped", "bytes")
 
 
-def _table(name: str, report: dict[str, Any], earlier: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _table(name: str, report: dict[str, Any], earlier: Sequence[dict[str, Any]], charted: bool) -> dict[str, Any]:
     entry = report["tables"][name]
     loads = table_loads([*earlier, report], name)
     now = loads[-1] if loads and loads[-1].load_id == report["load_id"] else None
@@ -131,7 +136,7 @@ def _table(name: str, report: dict[str, Any], earlier: Sequence[dict[str, Any]])
         "rejects": summarise_rejects(entry["rejects_directory"]),
         "drift": drift(published_before[-1] if published_before else None, now) if now else None,
         "earlier": list(reversed(before[-MOST_EARLIER_LOADS:])),
-        "charts": _charts(shown) if len(shown) > 1 else [],
+        "charts": _charts(shown) if charted and len(shown) > 1 else [],
     }
 
 
