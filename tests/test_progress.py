@@ -51,6 +51,7 @@ def test_what_is_left_follows_from_the_rate_and_the_total(board, clock):
     board.plan_table("k-000", "a", 100 * MB, 10)
     assert board.whole().total_bytes is None  # b's files are still being looked at
     board.plan_table("k-000", "b", 0, 0)
+    board.start_chunk("k-000", "a")
     clock.now += 2
     board.land(record("a", 1, rejects=3))
     a, b = board.tables()
@@ -83,6 +84,7 @@ def test_a_widened_table_starts_again(board):
 
 
 def test_what_an_earlier_run_landed_counts_without_speed(board, clock):
+    board.start_chunk("k-000", "a")
     clock.now += 1
     board.land(record("a", 1), by_this_run=False)
     assert (board.whole().bytes, board.whole().bytes_per_second) == (10 * MB, None)
@@ -110,6 +112,7 @@ def test_a_line_says_where_the_load_is(board, clock):
     assert line.endswith("looking at the files")
     board.plan_table("k-000", "a", 20 * MB, 2)
     board.plan_table("k-000", "b", 0, 0)
+    board.start_chunk("k-000", "a")
     clock.now += 1
     board.land(record("a", 1))
     line = plain_line(board, MemoryMonitor(min_system_available_mb=0))
@@ -123,6 +126,7 @@ def test_the_table_fits_its_terminal(board, clock, columns):
     board.begin("0123456789ab-000", ["[bold]", name], ["parquet"])
     board.plan_table("0123456789ab-000", name, 123_456 * MB, 12345)
     board.plan_table("0123456789ab-000", "[bold]", 0, 0)
+    board.start_chunk("0123456789ab-000", name)
     clock.now += 1
     board.land(record(name, 1, load_id="0123456789ab-000"))
     text = drawn(board, columns)

@@ -97,6 +97,7 @@ class _ConvertChunkFn(beam.DoFn):
             for sink in self._sinks.names:
                 BOARD.land(dataclasses.replace(committed, sink=sink), by_this_run=False)
             return
+        BOARD.start_chunk(self._sinks.load_id, chunk.table)
         staging = self._sinks.rejects_directory(chunk.table)
         rejects = StagedRejects(f"{staging}/{chunk.chunk_id}-{uuid.uuid4().hex[:8]}.jsonl")
         reject_nul = self._sinks.postgres is not None

@@ -142,6 +142,14 @@ class ProgressBoard:
                 self._tables[table].total = (total_bytes, total_chunks)
                 self._progressed_at = self._clock()
 
+    def start_chunk(self, load_id: str, table: str) -> None:
+        """This run begins to convert a chunk; from the first one on there is a rate."""
+        with self._lock:
+            if load_id == self._load_id and table in self._tables:
+                now = self._clock()
+                self._rate = self._rate or _Rate(now)
+                self._tables[table].rate = self._tables[table].rate or _Rate(now)
+
     def land(self, record: ChunkRecord, by_this_run: bool = True) -> None:
         """A sink has committed a chunk. A chunk that is told again counts once; one of an earlier run has no speed."""
         with self._lock:
@@ -151,9 +159,9 @@ class ProgressBoard:
             forward = table.land(record)
             now = self._clock()
             if by_this_run and forward > 0:
-                table.rate = table.rate or _Rate(self._progressed_at)
+                table.rate = table.rate or _Rate(now)
                 table.rate.add(now, forward)
-                self._rate = self._rate or _Rate(self._progressed_at)
+                self._rate = self._rate or _Rate(now)
                 self._rate.add(now, forward)
             self._progressed_at = now
 
