@@ -27,7 +27,7 @@ class DialectConfig(_Strict):
 
     encoding: str | None = pydantic.Field(None, description="Codec of the files, for example utf-8 or iso-8859-1.")
     delimiter: str | None = pydantic.Field(
-        None, description="One character between fields.", min_length=1, max_length=1
+        None, description="What stands between fields: one character or several.", min_length=1, max_length=16
     )
     quote: str | None = pydantic.Field(None, description='One character around fields, or "" for none.', max_length=1)
     escape: Literal["doubled", "backslash", "none"] | None = pydantic.Field(

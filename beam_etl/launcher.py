@@ -14,12 +14,15 @@ from typing import Any
 from beam_etl import failpoints
 from beam_etl.config import EtlConfig
 from beam_etl.declarations import sink_settings
+from beam_etl.loads.audited import audited
 from beam_etl.loads.collection import collect_after_other_runs, collect_load
-from beam_etl.loads.holdings import ever_published, read_holdings, select_files
+from beam_etl.loads.holder import Holder
+from beam_etl.loads.holdings import Holdings, ever_published, read_holdings, select_files
 from beam_etl.loads.lease_keeper import hold_leases
 from beam_etl.loads.plan import LoadPlan, freeze_plan, plan_key, read_report
 from beam_etl.loads.publication import roll_forward
 from beam_etl.loads.report import write_report
+from beam_etl.loads.runs import Run
 from beam_etl.model import SourceFile
 from beam_etl.postgres.errors import PostgresError
 from beam_etl.postgres.store import PostgresStore
@@ -76,7 +79,7 @@ def run_load(config: EtlConfig, beam_args: Sequence[str] = ()) -> LoadResult:
         sinks = sink_settings(config, "", leases.tokens)
         for table in tables:
             roll_forward(table, sinks)
-        result = _plan_and_run(config, files, beam_args, started, sinks)
+        result = _plan_and_run(config, files, beam_args, started, sinks, leases.holder)
         of_load = dataclasses.replace(sinks, load_id=result.report["load_id"])
         over = result.report["published"] and not config.keep_staging
         shared = leases.is_shared()
@@ -92,12 +95,18 @@ def run_load(config: EtlConfig, beam_args: Sequence[str] = ()) -> LoadResult:
 
 
 def _plan_and_run(
-    config: EtlConfig, files: Sequence[SourceFile], beam_args: Sequence[str], started: float, sinks: SinkSettings
+    config: EtlConfig,
+    files: Sequence[SourceFile],
+    beam_args: Sequence[str],
+    started: float,
+    sinks: SinkSettings,
+    holder: Holder,
 ) -> LoadResult:
     """Does what is left to do of a load whose tables are leased.
 
     Args:
       sinks: with the tokens of the leases, of no load yet.
+      holder: this run, as the leases name it.
     """
     holdings = read_holdings(sorted({file.table for file in files}), sinks)
     plan = freeze_plan(
@@ -113,6 +122,18 @@ def _plan_and_run(
     report = read_report(config.output, plan.load_id)
     if report is not None and report["published"] and holdings.is_current(plan):
         return LoadResult(report, already_loaded=True)
+    with audited(Run.begin(plan.load_id, holder, config, beam_args), plan, sinks):
+        return _run_to_report(config, plan, beam_args, started, sinks, holdings)
+
+
+def _run_to_report(
+    config: EtlConfig,
+    plan: LoadPlan,
+    beam_args: Sequence[str],
+    started: float,
+    sinks: SinkSettings,
+    holdings: Holdings,
+) -> LoadResult:
     published = frozenset(table.name for table in plan.tables if holdings.holds(plan, table.name))
     if len(published) < len(plan.tables):
         logger.info("load %s: %d files, %d tables", plan.load_id, len(plan.files), len(plan.tables))

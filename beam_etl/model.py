@@ -10,6 +10,8 @@ Escape = Literal["doubled", "backslash", "none"]
 LineEnd = Literal["lf", "cr", "any"]
 OnRagged = Literal["reject", "pad"]
 
+MOST_DELIMITER_BYTES = 16
+
 
 @dataclasses.dataclass(frozen=True)
 class Dialect:
@@ -17,7 +19,7 @@ class Dialect:
 
     Attributes:
       encoding: Python codec name of the plain bytes: "utf-8", "iso-8859-1" or another one-byte, ASCII-transparent codec.
-      delimiter: one ASCII character, control characters included.
+      delimiter: what stands between fields: one character or several, 1 to 16 bytes in the file's encoding.
       quote: one ASCII character, or "" where quoting has no meaning.
       escape: how a quote stands inside a quoted field: twice, after a backslash, or never.
       line_end: "lf" (LF or CRLF), "cr" (CR alone), "any" (LF, CRLF and lone CR all end a record).
@@ -30,6 +32,15 @@ class Dialect:
     escape: Escape = "doubled"
     line_end: LineEnd = "lf"
     comment: str = ""
+
+    @property
+    def separator(self) -> bytes:
+        """The delimiter as the file's bytes have it.
+
+        Raises:
+          ValueError: the encoding cannot write it.
+        """
+        return self.delimiter.encode(self.encoding)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -73,11 +73,11 @@ def _read_record(data: bytes, start: int, dialect: Dialect) -> ReferenceRecord:
     while True:
         at, malformed = _read_field(data, at, dialect, record.fields)
         record.malformed |= malformed
-        if data[at : at + 1] != dialect.delimiter.encode():
+        if not data.startswith(dialect.separator, at):
             record.end = at
             record.next_start = at + _line_end(data, at, dialect)
             return record
-        at += 1
+        at += len(dialect.separator)
 
 
 def _read_field(data: bytes, at: int, dialect: Dialect, fields: list[ReferenceField]) -> tuple[int, bool]:
@@ -102,16 +102,14 @@ def _read_field(data: bytes, at: int, dialect: Dialect, fields: list[ReferenceFi
                 at += 2
             elif data.startswith(quote, at):
                 at += 1
-                if at == len(data) or data.startswith(dialect.delimiter.encode(), at) or _line_end(data, at, dialect):
+                if at == len(data) or data.startswith(dialect.separator, at) or _line_end(data, at, dialect):
                     break
                 malformed = True
                 at += 1
             else:
                 at += 1
     else:
-        while (
-            at < len(data) and not data.startswith(dialect.delimiter.encode(), at) and not _line_end(data, at, dialect)
-        ):
+        while at < len(data) and not data.startswith(dialect.separator, at) and not _line_end(data, at, dialect):
             if dialect.escape == "backslash" and data.startswith(b"\\", at):
                 field.escaped = True
                 malformed |= at + 1 == len(data)

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 import itertools
 import re
@@ -22,6 +23,13 @@ DIALECTS = [
     )
 ]
 NASTY = st.lists(st.sampled_from([bytes([byte]) for byte in b'""",,\n\n\r\\#ab\x00\xff']), max_size=60).map(b"".join)
+# Delimiters that begin like themselves, that are told late from what they are not, and of a character of several bytes.
+SEPARATED = st.builds(
+    lambda dialect, delimiter, encoding: dataclasses.replace(dialect, delimiter=delimiter, encoding=encoding),
+    st.sampled_from(DIALECTS),
+    st.sampled_from(["||", "|~|", "~|~", "|||", "||~||~", ", ", "§", "|§"]),
+    st.sampled_from(["utf-8", "iso-8859-1"]),
+)
 LONG_LIMIT = 1 << 24
 
 
@@ -88,7 +96,7 @@ def values(data: bytes, indexed: IndexedRecords) -> list[list[str]]:
                 assert raw[:1] == raw[-1:] == b'"'
                 raw = raw[1:-1]
             row.append((raw.replace(b'""', b'"') if packed & ESCAPED else raw).decode())
-            start = (packed >> FLAG_BITS) + 1
+            start = (packed >> FLAG_BITS) + indexed.index.delimiter_bytes
         rows.append(row)
     return rows
 
@@ -172,6 +180,46 @@ def test_index_equals_the_reference(data: bytes, dialect: Dialect, n_fields: int
     assert everything(index(data, dialect, n_fields, limit)) == expected(data, dialect, n_fields, limit)
 
 
+def separated(dialect: Dialect) -> st.SearchStrategy[bytes]:
+    """Bytes in which the delimiter, its parts and everything else that matters meet."""
+    separator = dialect.separator
+    pieces = [separator] * 4 + [separator[:-1], separator[1:], separator[:1], separator + b'"', b'"' + separator]
+    pieces += [bytes([byte]) for byte in b'""\n\n\r\\#ab\x00']
+    return st.lists(st.sampled_from(pieces), max_size=40).map(b"".join)
+
+
+@settings(max_examples=2500, deadline=None)
+@given(SEPARATED, st.data(), st.integers(1, 4), st.sampled_from([3, 12, LONG_LIMIT]))
+def test_index_equals_the_reference_with_delimiters_of_several_bytes(dialect, draw, n_fields, limit) -> None:
+    data = draw.draw(separated(dialect))
+    assert everything(index(data, dialect, n_fields, limit)) == expected(data, dialect, n_fields, limit)
+
+
+@settings(max_examples=500, deadline=None)
+@given(SEPARATED, st.data(), st.integers(4060, 4100), st.sampled_from([b"x", b'"x']))
+def test_a_delimiter_of_several_bytes_across_blocks_and_segments(dialect, draw, filler_bytes, opening) -> None:
+    data = opening + b"x" * filler_bytes + draw.draw(separated(dialect)) * 3
+    assert everything(index(data, dialect, 2)) == expected(data, dialect, 2)
+
+
+@pytest.mark.parametrize(
+    ("data", "delimiter", "rows"),
+    [
+        (b"a||b\n", "||", [["a", "b"]]),
+        (b"a|b||c\n", "||", [["a|b", "c"]]),
+        (b"a|||b\n", "||", [["a", "|b"]]),
+        (b"||\n||", "||", [["", ""], ["", ""]]),
+        (b'"a||b"||"c""d"\r\n', "||", [["a||b", 'c"d']]),
+        (b"a|~b|~|c\n", "|~|", [["a|~b", "c"]]),
+        (b"a~|~|~b\n", "~|~", [["a", "|~b"]]),
+        (b'"a", "b"\n', ", ", [["a", "b"]]),
+        ("a§b\n".encode(), "§", [["a", "b"]]),
+    ],
+)
+def test_values_between_delimiters_of_several_bytes(data, delimiter, rows) -> None:
+    assert values(data, index(data, Dialect(delimiter=delimiter), 2)) == rows
+
+
 @settings(max_examples=1000, deadline=None)
 @given(
     NASTY,
@@ -202,8 +250,9 @@ def test_between_the_records_there_are_only_line_ends(data: bytes, dialect: Dial
 
 
 @settings(max_examples=1000, deadline=None)
-@given(NASTY, st.sampled_from(DIALECTS), st.integers(1, 3), st.randoms(use_true_random=False))
-def test_any_split_at_record_starts_gives_the_same_records(data, dialect, n_fields, random) -> None:
+@given(st.one_of(st.sampled_from(DIALECTS), SEPARATED), st.data(), st.integers(1, 3), st.randoms(use_true_random=False))
+def test_any_split_at_record_starts_gives_the_same_records(dialect, draw, n_fields, random) -> None:
+    data = draw.draw(separated(dialect))
     starts = record_starts(data, dialect)
     cuts = sorted({0, len(data), *random.sample(starts, random.randint(0, len(starts)))})
     good, broken, n_records, skipped = [], [], 0, 0
@@ -264,8 +313,11 @@ def test_memory_that_the_index_does_not_need_never_becomes_resident() -> None:
     ("dialect", "message"),
     [
         (Dialect(delimiter=""), "dialect.delimiter is ''"),
-        (Dialect(delimiter="::"), "dialect.delimiter is '::'"),
-        (Dialect(delimiter="é"), "dialect.delimiter is 'é'"),
+        (Dialect(delimiter="-" * 17), "give 1 to 16 bytes"),
+        (Dialect(delimiter="|\n|"), "holds a line end"),
+        (Dialect(delimiter='|"|'), "dialect.quote '\"' is its delimiter too"),
+        (Dialect(delimiter="##", comment="#"), "dialect.comment '#' is its delimiter too"),
+        (Dialect(delimiter="漢", encoding="iso-8859-1"), "can't encode"),
         (Dialect(delimiter=";", quote=";"), "dialect.quote ';' is its delimiter too"),
         (Dialect(quote="\\", escape="backslash"), "is its quote too"),
         (Dialect(comment="\n"), "is its line end too"),

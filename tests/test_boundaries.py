@@ -10,10 +10,10 @@ from beam_etl.reading.automaton import (
     CR_AFTER_QUOTE,
     CR_SEEN,
     FIELD_START,
+    FIRST_PARTIAL,
     IN_COMMENT,
     IN_QUOTED,
     IN_UNQUOTED,
-    N_STATES,
     QUOTE_IN_QUOTED,
     QUOTED_ESCAPE,
     RECORD_START,
@@ -21,7 +21,7 @@ from beam_etl.reading.automaton import (
     Symbols,
     next_state,
 )
-from beam_etl.reading.boundaries import compose, first_record_start, next_record_start, state_map
+from beam_etl.reading.boundaries import compose, first_record_start, n_states, next_record_start, state_map
 from tests.reference_reader import record_starts
 
 DIALECTS = [
@@ -30,7 +30,18 @@ DIALECTS = [
         ('"', ""), ("doubled", "backslash", "none"), ("lf", "cr", "any"), ("", "#")
     )
 ]
-NASTY = st.lists(st.sampled_from([bytes([byte]) for byte in b'"",,\n\n\r\\#ab']), max_size=40).map(b"".join)
+SEPARATED = [
+    Dialect(delimiter=delimiter, quote=quote, escape=escape, line_end=line_end, comment="#")
+    for delimiter, quote, escape, line_end in itertools.product(
+        ("||", "|~|", ", ", "§"), ('"', ""), ("doubled", "backslash"), ("lf", "any")
+    )
+]
+NASTY = st.lists(
+    st.sampled_from(
+        [*(bytes([byte]) for byte in b'"",,\n\n\r\\#ab'), b"|", b"~", b"||", b"|~|", b", ", "§".encode(), b"\xc2"]
+    ),
+    max_size=40,
+).map(b"".join)
 # Stretches long enough for states to be carried over them without a look at each byte.
 LONG = st.lists(
     st.one_of(NASTY, st.sampled_from([b"abc,def\n" * 200, b"a\r\n#b\r" * 300, b"x" * 1500, b'"a""b",\\\r\n' * 150])),
@@ -44,7 +55,12 @@ def as_array(data: bytes) -> np.ndarray:
 
 def ways_in(dialect: Dialect) -> dict[int, bytes]:
     """For each state that the dialect can be in, a text that leads there from a record start."""
-    ways = {RECORD_START: b"", FIELD_START: b"a,", IN_UNQUOTED: b"a"}
+    separator = dialect.separator
+    ways = {RECORD_START: b"", FIELD_START: b"a" + separator, IN_UNQUOTED: b"a"}
+    for seen in range(1, len(separator)):
+        ways[FIRST_PARTIAL + seen - 1] = b"a" + separator[:seen]
+        if dialect.quote:
+            ways[FIRST_PARTIAL + len(separator) + seen - 2] = b'"a"' + separator[:seen]
     if dialect.quote:
         ways |= {IN_QUOTED: b'"', QUOTE_IN_QUOTED: b'"a"'}
     if dialect.quote and dialect.line_end == "lf":
@@ -93,14 +109,14 @@ def test_first_record_start(window: bytes, dialect: Dialect, at: int, start: int
 
 
 @settings(max_examples=2000, deadline=None)
-@given(NASTY, st.sampled_from(DIALECTS), st.integers(0, 45))
+@given(NASTY, st.sampled_from(DIALECTS + SEPARATED), st.integers(0, 45))
 def test_first_record_start_answers_exactly_when_all_states_agree(window: bytes, dialect: Dialect, at: int) -> None:
     truths = {true_start(prefix, window, dialect, at) for prefix in ways_in(dialect).values()}
     assert first_record_start(as_array(window), dialect, at) == (truths.pop() if len(truths) == 1 else None)
 
 
 @settings(max_examples=2000, deadline=None)
-@given(NASTY, NASTY, NASTY, st.sampled_from(DIALECTS), st.integers(0, 45))
+@given(NASTY, NASTY, NASTY, st.sampled_from(DIALECTS + SEPARATED), st.integers(0, 45))
 def test_first_record_start_is_right_for_any_text_around(prefix, window, suffix, dialect, at) -> None:
     start = first_record_start(as_array(window), dialect, at)
     if start is not None:
@@ -109,26 +125,26 @@ def test_first_record_start_is_right_for_any_text_around(prefix, window, suffix,
 
 
 @settings(max_examples=1000, deadline=None)
-@given(NASTY, st.sampled_from(DIALECTS), st.integers(0, 45), st.data())
+@given(NASTY, st.sampled_from(DIALECTS + SEPARATED), st.integers(0, 45), st.data())
 def test_next_record_start_from_a_known_state(window: bytes, dialect: Dialect, at: int, draw: st.DataObject) -> None:
     state, prefix = draw.draw(st.sampled_from(sorted(ways_in(dialect).items())))
     assert next_record_start(as_array(window), dialect, state, at) == true_start(prefix, window, dialect, at)
 
 
 @settings(max_examples=300, deadline=None)
-@given(LONG, st.sampled_from(DIALECTS), st.integers(0, 5000), st.data())
+@given(LONG, st.sampled_from(DIALECTS + SEPARATED), st.integers(0, 5000), st.data())
 def test_starts_behind_long_stretches(window: bytes, dialect: Dialect, at: int, draw: st.DataObject) -> None:
     state, prefix = draw.draw(st.sampled_from(sorted(ways_in(dialect).items())))
     assert next_record_start(as_array(window), dialect, state, at) == true_start(prefix, window, dialect, at)
 
 
 @settings(max_examples=300, deadline=None)
-@given(LONG, st.sampled_from(DIALECTS))
+@given(LONG, st.sampled_from(DIALECTS + SEPARATED))
 def test_state_map_equals_a_run_byte_by_byte(data: bytes, dialect: Dialect) -> None:
     symbols = Symbols.of(dialect)
-    table = [[next_state(symbols, state, byte) for byte in range(256)] for state in range(N_STATES)]
+    table = [[next_state(symbols, state, byte) for byte in range(256)] for state in range(n_states(dialect))]
     ends = []
-    for state in range(N_STATES):
+    for state in range(n_states(dialect)):
         for byte in data:
             state = table[state][byte]
         ends.append(state)
@@ -136,7 +152,7 @@ def test_state_map_equals_a_run_byte_by_byte(data: bytes, dialect: Dialect) -> N
 
 
 @settings(max_examples=1000, deadline=None)
-@given(st.lists(st.one_of(NASTY, LONG), min_size=3, max_size=3), st.sampled_from(DIALECTS))
+@given(st.lists(st.one_of(NASTY, LONG), min_size=3, max_size=3), st.sampled_from(DIALECTS + SEPARATED))
 def test_state_maps_compose(parts: list[bytes], dialect: Dialect) -> None:
     first, second, third = (state_map(as_array(part), dialect) for part in parts)
     whole = state_map(as_array(b"".join(parts)), dialect)
@@ -144,7 +160,7 @@ def test_state_maps_compose(parts: list[bytes], dialect: Dialect) -> None:
     assert compose(state_map(as_array(b""), dialect), first) == first
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", DIALECTS + SEPARATED)
 def test_every_way_in_leads_to_its_state(dialect: Dialect) -> None:
     ways = ways_in(dialect)
     assert {state_map(as_array(text), dialect)[RECORD_START] for text in ways.values()} == set(ways)

@@ -54,7 +54,11 @@ def test_columns_may_be_short_or_long(tmp_path):
         ({}, "tables: [{name: t, columns: {a: integr}}]", "unknown type 'integr'; use one of boolean, bigint"),
         ({}, "tables: [{name: t, columns: {a: date(MMDD)}}]", "unknown date format"),
         ({}, "tables: [{name: t}, {name: t}]", "'t' is declared twice"),
-        ({}, "dialect: {delimiter: ';;'}", "dialect.delimiter: String should have at most 1 character"),
+        (
+            {},
+            "dialect: {delimiter: ';;;;;;;;;;;;;;;;;'}",
+            "dialect.delimiter: String should have at most 16 characters",
+        ),
         ({}, "dialect: {encoding: latin-99}", "unknown encoding 'latin-99'"),
         ({}, "- a list", "expected keys such as 'tables:' at the top, found list"),
         ({}, "a: [", "not valid YAML"),

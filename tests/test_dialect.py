@@ -195,8 +195,12 @@ class TestDeclared:
         ("values", "message"),
         [
             ({"encoding": "utf-9"}, "unknown encoding 'utf-9'"),
-            ({"delimiter": ";;"}, "delimiter ';;': must be one ASCII character"),
-            ({"delimiter": ""}, "delimiter '': must be one ASCII character"),
+            ({"delimiter": ";" * 17}, "has 17 bytes; 16 are the most"),
+            ({"delimiter": ""}, "delimiter '': must be one character or several"),
+            ({"delimiter": "|\n"}, "hold no line end"),
+            ({"delimiter": "漢", "encoding": "latin1"}, "cannot be written in iso-8859-1"),
+            ({"delimiter": "|'|", "quote": "'"}, "delimiter and quote are both"),
+            ({"delimiter": "\\\\", "escape": "backslash"}, "holds a backslash"),
             ({"delimiter": "\n"}, "delimiter"),
             ({"quote": "é"}, "quote 'é': must be one ASCII character"),
             ({"delimiter": '"', "quote": '"'}, "delimiter and quote are both"),
@@ -266,3 +270,31 @@ def test_files_of_the_csv_module_are_detected(rows, delimiter, quote, line_end, 
         assert found.columns == tuple(names)
     if quote in text.getvalue():
         assert found.dialect.quote == quote
+
+
+class TestDelimitersOfSeveralCharacters:
+    @pytest.mark.parametrize("delimiter", ["||", "|~|", "~|~", "::", ";;", "\t\t", ", ", " | ", "<|>", "§", "¦"])
+    def test_are_found_by_the_pattern_of_the_rows(self, delimiter):
+        rows = [("id", "name", "price"), *((str(n), f"x{n % 3}", f"{n}.50") for n in range(8))]
+        found = detect("".join(delimiter.join(row) + "\n" for row in rows).encode(), DeclaredDialect(), True)
+        assert (found.dialect.delimiter, found.columns, found.header) == (delimiter, rows[0], True)
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"x;;b\ny;;c\nz;;d\n",  # a middle column without values, perhaps
+            b"a,b\nx,y\nz,w\n",
+            b",a,,b,\n1,2,,3,\n3,4,,4,\n3,4,,4,\n",
+        ],
+    )
+    def test_in_doubt_the_usual_one_stays(self, data):
+        found = detect(data, DeclaredDialect(), True)
+        assert len(found.dialect.delimiter) == 1
+
+    def test_blanks_behind_delimiters_stay_text_where_they_may_belong_to_it(self):
+        found = detect(b"a, b\nx, y\nz, w\nu, v\n", DeclaredDialect(), True)
+        assert found.dialect.delimiter == ","
+
+    def test_one_that_the_file_s_encoding_cannot_write_is_looked_for_in_utf_8(self):
+        found = detect("é;è\nà;û\n".encode("latin1"), DeclaredDialect(delimiter="漢"), True)
+        assert (found.dialect.encoding, found.dialect.delimiter) == ("utf-8", "漢")

@@ -385,7 +385,7 @@ def test_preparing_and_staging_race_in_eight_stores(open_store: Callable[..., Po
 
     with concurrent.futures.ThreadPoolExecutor(8) as threads:
         list(threads.map(begin, stores))
-    assert fetch(database, "SELECT version FROM beam_etl.schema_version") == [(1,), (2,)]
+    assert fetch(database, "SELECT version FROM beam_etl.schema_version") == [(1,), (2,), (3,)]
     assert fetch(database, "SELECT load_id, target_schema FROM beam_etl.loads") == [("load-1", "public")]
     assert fetch(database, "SELECT count(*) FROM beam_etl.staging_tables") == [(1,)]
 

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_etl.model import Chunk, Dialect, InspectedFile, SourceFile, Span
+from beam_etl.reading.automaton import index_records
 from beam_etl.reading.chunks import pack_chunks
 from beam_etl.reading.csv_arrow import convert_chunk, convert_span
 from beam_etl.reading.cuts import compose_spans, cut_ranges, summarise_range
 from beam_etl.reading.evidence import TableDeclaration, infer_schema, merge_evidence, span_evidence
-from beam_etl.reading.ragged import LEAST_PADDED_FIELDS, read_file_records
+from beam_etl.reading.ragged import LEAST_PADDED_FIELDS, _pad_ragged, read_file_records
 from beam_etl.schema import LINEAGE, ColumnSchema, TableSchema, computed_column, parse_type
 from tests.awkward_files import inspected_file
 
@@ -203,3 +204,11 @@ def test_any_bytes_balance_under_every_policy_however_they_are_split(
         if not conflicts:
             results.append((rows, [(r.byte_start, r.byte_end, r.code) for r in rejects], sum(c.padded for c in counts)))
     assert len(results) < 2 or results[0] == results[1]
+
+
+def test_part_of_a_delimiter_at_the_end_is_never_padded_into_another_one():
+    """With two more bars `a||b|` would read as a, b and a bar."""
+    data = np.frombuffer(b"a||b\na||b|\n", np.uint8)
+    dialect = Dialect(delimiter="||")
+    padded = _pad_ragged(index_records(data, dialect, 3, 1 << 20), data, dialect, 3)
+    assert (padded.index.n_records, padded.broken_starts.tolist()) == (1, [5])

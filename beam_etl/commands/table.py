@@ -9,6 +9,7 @@ from collections.abc import Sequence
 # Name on the command line -> one line for --help. The module has the same name, with _ for -.
 COMMANDS: dict[str, str] = {
     "alerts": "what of a load somebody should be told, and telling a webhook: alerts LOAD",
+    "audit": "what loads did, what state they are in, and where a file went",
     "chaos": "attack loads of its own making, and count what breaks",
     "completion": "a script for the shell: source <(beam-etl completion bash)",
     "config": "the configuration: check, show (each value, and where it comes from), schema, docs",

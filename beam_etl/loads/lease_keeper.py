@@ -28,7 +28,7 @@ class LeaseKeeper:
     """The leases of one run of a load, renewed by a thread of its own until it is closed."""
 
     def __init__(self, owner: str, sinks: SinkSettings) -> None:
-        holder = Holder.this_process(owner)
+        self.holder = holder = Holder.this_process(owner)
         self._store = sinks.open_postgres()
         self._lake = LakeLeases(sinks.output, holder)
         self._postgres = PostgresLeases(self._store, holder) if self._store else None

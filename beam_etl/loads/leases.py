@@ -82,6 +82,12 @@ class LakeLeases:
         entries = self._read(table).get(token, [])
         return any(_is_active(entry) and entry["run"] != self.holder.run for entry in entries)
 
+    @classmethod
+    def active_runs(cls, output: str, table: str) -> set[str]:
+        """The runs that hold the lease of a table now. Reads only."""
+        entries = cls(output, Holder("", "", "", "", 0))._read(table)
+        return {entry["run"] for entry in entries.get(max(entries, default=0), []) if _is_active(entry)}
+
     def _own_path(self, table: str, token: int) -> str:
         claimed = self._path(table, token)
         try:

@@ -13,6 +13,7 @@ from typing import Any
 
 from beam_etl import failpoints
 from beam_etl.loads.books import TableBooks
+from beam_etl.loads.chunk_facts import write_chunk_facts
 from beam_etl.loads.plan import load_directory, read_plan
 from beam_etl.loads.table_plan import read_table_plan
 from beam_etl.loads.table_state import LeaseLostError, PublishTerms
@@ -58,6 +59,7 @@ def publish_table(books: TableBooks, schema: TableSchema, sinks: SinkSettings) -
     postgres = sinks.open_postgres()
     try:
         sinks.open_parquet().check_target(books.table)  # before PostgreSQL shows a table that Parquet then refuses
+        _write_chunk_facts(books, sinks)
         _write_intent(books, schema, sinks)
         if postgres is not None:
             rows = books.sink_rows["postgres"]
@@ -152,6 +154,13 @@ def _publish_parquet(
 def _write_intent(books: TableBooks, schema: TableSchema, sinks: SinkSettings) -> None:
     path = _intent_path(books.table, sinks)
     storage_for(path).write_atomic(path, to_json({"books": dataclasses.asdict(books), "schema": schema.to_json()}))
+
+
+def _write_chunk_facts(books: TableBooks, sinks: SinkSettings) -> None:
+    """Before anything is published, and only while all its commit records are there: what is published has its facts."""
+    records = sinks.open_parquet().read_records(books.table, books.schema_hash)
+    if sum(record.rows for record in records) == books.rows:
+        write_chunk_facts(sinks.output, sinks.load_id, books.table, records)
 
 
 def _intent_path(table: str, sinks: SinkSettings) -> str:

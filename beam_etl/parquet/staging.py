@@ -111,13 +111,18 @@ class ParquetStaging:
     def read_records(self, table: str, schema_hash: str) -> list[ChunkRecord]:
         """All commit records of a table in one schema, by chunk id; damaged ones are treated as read_record does."""
         directory = self.staging_directory(table, schema_hash)
-        names = [name for name in self._sizes(directory) if name.endswith(".json")]
-        paths = [join_path(directory, name) for name in names]
-        records = [record for record in in_threads(self._load_record, paths) if record is not None]
+        records = self.load_records(table, schema_hash)
         damaged = self._damaged(table, schema_hash, records)
         if damaged:
             self._storage.delete_files([join_path(directory, f"{record.chunk_id}.json") for record in damaged])
         return sorted((record for record in records if record not in damaged), key=lambda record: record.chunk_id)
+
+    def load_records(self, table: str, schema_hash: str) -> list[ChunkRecord]:
+        """All commit records of a table in one schema, damaged ones among them. Changes nothing."""
+        directory = self.staging_directory(table, schema_hash)
+        names = [name for name in self._sizes(directory) if name.endswith(".json")]
+        paths = [join_path(directory, name) for name in names]
+        return [record for record in in_threads(self._load_record, paths) if record is not None]
 
     def count_rows(self, records: Sequence[ChunkRecord]) -> dict[str, int]:
         """Rows by chunk id, counted again from the footers of the files; a chunk whose file is missing is left out.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from beam_etl.postgres.audit_views import LOAD_BOOKS
 from beam_etl.postgres.errors import PostgresConfigurationError
 from beam_etl.postgres.names import AUDIT_SCHEMA
 from beam_etl.postgres.session import Connection
@@ -74,6 +75,7 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (target_schema, table_name, run)
     );
     """,
+    LOAD_BOOKS,
 )
 
 

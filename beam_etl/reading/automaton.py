@@ -5,6 +5,8 @@ The automaton is defined for every byte string by `next_state`, whatever the dia
 - A line end at the start of a record is a blank line; a comment byte there makes the line a comment. Neither is a record.
 - line_end "lf": LF ends a record, and a CR directly before it belongs to the line end; any other CR is data. "cr": CR ends a
   record, LF is data. "any": LF, CRLF and lone CR end a record.
+- A delimiter of several bytes ends a field where all of them stand, the leftmost first and none inside another; fewer of
+  them are data. Its bytes are those of the file's encoding.
 - A quote opens a quoted field at the field's first byte only, elsewhere it is data. Delimiters and line ends in it are data.
 - After a quote in a quoted field come a delimiter, a line end, the end of the data, or (escape "doubled") a quote. Any other
   byte, and a CR that turns out not to be part of a line end, make the record malformed and the field goes on, quoted.
@@ -23,12 +25,14 @@ Massively Parallel Parsing of Delimiter-Separated Raw Data", VLDB 2020; Ge, Li, 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit, types
+from numba.extending import overload
 
-from beam_etl.model import Dialect
+from beam_etl.model import MOST_DELIMITER_BYTES, Dialect
 from beam_etl.reading.byte_blocks import BLOCK_BYTES, UNROLLED, block_mask, count_ones, positions_of
 from beam_etl.reading.field_index import ESCAPED, FLAG_BITS, MAX_INDEXED_BYTES, QUOTED, FieldIndex
 
@@ -43,7 +47,9 @@ CR_SEEN = 6  # line_end "any": the record has ended, a LF would still belong to 
 UNQUOTED_ESCAPE = 7
 QUOTED_ESCAPE = 8
 IN_COMMENT = 9
-N_STATES = 10
+# Behind these come the states of a delimiter of k bytes of which the first 1 ... k - 1 were seen: k - 1 states in unquoted
+# text, then k - 1 behind a closing quote.
+FIRST_PARTIAL = 10
 
 RAGGED = 1
 MALFORMED = 2
@@ -60,9 +66,13 @@ _SEGMENT_BYTES = 4096  # so that a segment's bytes and positions stay in the fas
 
 @dataclasses.dataclass(frozen=True)
 class Symbols:
-    """The bytes that have a role in a dialect, as integers; NO_BYTE for roles it does not use."""
+    """The bytes that have a role in a dialect, as integers; NO_BYTE for roles it does not use.
+
+    `delimiter` is the first byte of the delimiter, `rest` what follows it.
+    """
 
     delimiter: int
+    rest: bytes
     quote: int
     escape: int
     comment: int
@@ -72,24 +82,31 @@ class Symbols:
 
     @classmethod
     def of(cls, dialect: Dialect) -> Symbols:
-        """Raises ValueError where a role is not one ASCII character, or one character has two roles."""
+        """Raises ValueError where a role is not one ASCII character (the delimiter: 1 to 16 bytes), or one has two roles."""
         roles = {
-            "delimiter": dialect.delimiter,
             "quote": dialect.quote,
             "escape": "\\" if dialect.escape == "backslash" else "",
             "comment": dialect.comment,
         }
-        used: dict[str, str] = {"\n": "line end", "\r": "line end"}
+        separator = dialect.separator
+        if not 0 < len(separator) <= MOST_DELIMITER_BYTES:
+            raise ValueError(
+                f"dialect.delimiter is {dialect.delimiter!r}; give 1 to {MOST_DELIMITER_BYTES} bytes, such as ; or ||"
+            )
+        used = {"\n": "line end", "\r": "line end"} | dict.fromkeys(map(chr, separator), "delimiter")
+        if {"\n", "\r"} & set(dialect.delimiter):
+            raise ValueError(f"dialect.delimiter {dialect.delimiter!r} holds a line end; choose another")
         for role, character in roles.items():
-            if (len(character) != 1 and (character or role == "delimiter")) or not character.isascii():
+            if len(character) > 1 or not character.isascii():
                 raise ValueError(f"dialect.{role} is {character!r}; give one ASCII character, such as ; or |")
             if character in used:
                 raise ValueError(f"dialect.{role} {character!r} is its {used[character]} too; choose another character")
             if character:
                 used[character] = role
-        delimiter, quote, escape, comment = (ord(text) if text else NO_BYTE for text in roles.values())
+        quote, escape, comment = (ord(text) if text else NO_BYTE for text in roles.values())
         return cls(
-            delimiter=delimiter,
+            delimiter=separator[0],
+            rest=separator[1:],
             quote=quote,
             escape=escape,
             comment=comment,
@@ -97,6 +114,10 @@ class Symbols:
             lf_ends=dialect.line_end != "cr",
             cr_ends=dialect.line_end != "lf",
         )
+
+    @property
+    def n_states(self) -> int:
+        return FIRST_PARTIAL + 2 * len(self.rest)
 
     @property
     def structural(self) -> tuple[np.uint8, ...]:
@@ -108,6 +129,14 @@ class Symbols:
 
 def next_state(symbols: Symbols, state: int, byte: int) -> int:
     """The automaton: where one byte leads from a state."""
+    rest = len(symbols.rest)
+    if state >= FIRST_PARTIAL + rest:
+        seen = state - FIRST_PARTIAL - rest + 1
+        if byte != symbols.rest[seen - 1]:
+            return next_state(symbols, IN_QUOTED, byte)
+        return FIELD_START if seen == rest else state + 1
+    if state >= FIRST_PARTIAL:
+        return _next_partial(symbols, state - FIRST_PARTIAL + 1, byte)
     if state == UNQUOTED_ESCAPE:
         return IN_UNQUOTED
     if state == QUOTED_ESCAPE:
@@ -125,12 +154,26 @@ def next_state(symbols: Symbols, state: int, byte: int) -> int:
     if state == IN_COMMENT or (state == RECORD_START and byte == symbols.comment):
         return IN_COMMENT
     if byte == symbols.delimiter:
+        if symbols.rest:
+            return FIRST_PARTIAL + (rest if state == QUOTE_IN_QUOTED else 0)
         return FIELD_START
     if state == QUOTE_IN_QUOTED:
         return CR_AFTER_QUOTE if byte == CR and symbols.lf_ends else IN_QUOTED
     if byte == symbols.escape:
         return UNQUOTED_ESCAPE
     return IN_QUOTED if byte == symbols.quote and state != IN_UNQUOTED else IN_UNQUOTED
+
+
+def _next_partial(symbols: Symbols, seen: int, byte: int) -> int:
+    """Where a byte leads in unquoted text whose last bytes are the first `seen` of a delimiter."""
+    separator = bytes([symbols.delimiter]) + symbols.rest
+    if byte == separator[seen]:
+        return FIELD_START if seen + 1 == len(separator) else FIRST_PARTIAL + seen
+    # The longest end of what was seen that begins a delimiter (Knuth, Morris, Pratt, "Fast Pattern Matching in Strings",
+    # SIAM Journal on Computing 1977); all before it is data.
+    text = separator[:seen] + bytes([byte])
+    begun = next((length for length in range(seen, 0, -1) if text.endswith(separator[:length])), 0)
+    return FIRST_PARTIAL + begun - 1 if begun else next_state(symbols, IN_UNQUOTED, byte)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,6 +242,7 @@ def index_records(
             (symbols.delimiter, symbols.quote, symbols.escape, symbols.comment),
             symbols.structural,
             (symbols.doubled, symbols.lf_ends, symbols.cr_ends),
+            np.frombuffer(symbols.rest, dtype=np.uint8) if symbols.rest else (),
             field_ends,
             record_starts,
             broken,
@@ -208,7 +252,12 @@ def index_records(
         broken = np.concatenate([broken, np.empty_like(broken)])
     starts, ends, codes, fields, ordinals = np.ascontiguousarray(broken[:n_broken].T)
     return IndexedRecords(
-        FieldIndex(data, record_starts[:good], field_ends[: good * n_fields].reshape(good, n_fields)),
+        FieldIndex(
+            data,
+            record_starts[:good],
+            field_ends[: good * n_fields].reshape(good, n_fields),
+            delimiter_bytes=1 + len(symbols.rest),
+        ),
         starts,
         ends,
         codes.astype(np.uint8),
@@ -236,14 +285,51 @@ def read_only(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return view
 
 
+def _rest_bytes(rest: Any) -> int:
+    """Length of the delimiter behind its first byte: a constant 0 in what is compiled for delimiters of one byte."""
+    raise NotImplementedError
+
+
+@overload(_rest_bytes)
+def _rest_bytes_of(rest):  # type: ignore[no-untyped-def]
+    if isinstance(rest, types.BaseTuple):
+        return lambda rest: 0
+    return lambda rest: rest.size
+
+
+def _follows(data: Any, at: Any, rest: Any) -> bool:
+    """Whether the rest of the delimiter stands in data at an offset."""
+    raise NotImplementedError
+
+
+@overload(_follows)
+def _follows_of(data, at, rest):  # type: ignore[no-untyped-def]
+    if isinstance(rest, types.BaseTuple):
+        return lambda data, at, rest: True
+
+    def compared(data, at, rest):  # type: ignore[no-untyped-def]
+        same = at + rest.size <= data.size
+        position = 0
+        while same and position < rest.size:
+            same = data[at + position] == rest[position]
+            position += 1
+        return same
+
+    return compared
+
+
 @njit(nogil=True, cache=True)
 def _index(  # type: ignore[no-untyped-def]
-    data, progress, n_fields, max_record_bytes, roles, structural, modes, field_ends, record_starts, broken
+    data, progress, n_fields, max_record_bytes, roles, structural, modes, rest, field_ends, record_starts, broken
 ):
     """Indexes from the record start progress[0] to the end of data, or until `broken` is full.
 
+    `rest`, the delimiter's bytes behind its first one, is an empty tuple for a delimiter of one byte, so that this most
+    common case is compiled by itself, without the questions that the others ask.
+
     Returns progress: the record start reached, good records, all records, skipped lines, broken records.
     """
+    width = 1 + _rest_bytes(rest)
     delimiter, quote, escape, comment = roles
     doubled, lf_ends, cr_ends = modes
     n = data.size
@@ -274,19 +360,19 @@ def _index(  # type: ignore[no-untyped-def]
                 if state == IN_QUOTED:
                     if byte == quote:
                         after = types.int64(data[at + 1]) if at + 1 < n else types.int64(NO_BYTE)
-                        if after == delimiter:
+                        if after == delimiter and _follows(data, at + 2, rest):
                             field_ends[field] = (at + 1) << FLAG_BITS | flags
                             field += 1
-                            field_start = at + 2
+                            field_start = at + 1 + width
                             i += 1
                             if field_start < n and data[field_start] == quote:
                                 flags = QUOTED
-                                resume = at + 3
-                                i += 1
+                                resume = field_start + 1
+                                i += width == 1
                             else:
                                 flags = 0
                                 state = IN_UNQUOTED
-                                resume = at + 2
+                                resume = field_start
                         elif after == quote and doubled:
                             flags |= ESCAPED
                             resume = at + 2
@@ -305,6 +391,8 @@ def _index(  # type: ignore[no-untyped-def]
                         resume = min(at + 2, n)
                     continue
                 if byte == delimiter:
+                    if not _follows(data, at + 1, rest):
+                        continue
                     field_ends[field] = at << FLAG_BITS | flags
                     field += 1
                     flags = 0
@@ -312,11 +400,16 @@ def _index(  # type: ignore[no-untyped-def]
                         following = positions[i]
                         if following == n or data[following] != delimiter:
                             break
+                        if width > 1 and (following < at + width or not _follows(data, following + 1, rest)):
+                            i += 1
+                            continue
                         at = following
                         field_ends[field] = at << FLAG_BITS
                         field += 1
                         i += 1
-                    field_start = at + 1
+                    field_start = at + width
+                    if width > 1:
+                        resume = field_start
                     continue
                 if byte == quote:
                     if at == field_start:

@@ -21,7 +21,6 @@ from beam_etl.reading.automaton import (
     IN_QUOTED,
     IN_UNQUOTED,
     LF,
-    N_STATES,
     NO_BYTE,
     RECORD_START,
     Symbols,
@@ -41,22 +40,28 @@ class _Machine:
     """A dialect's automaton as a table.
 
     Attributes:
-      table: uint8, (N_STATES, 256): the next state.
+      table: uint8, (n_states, 256): the next state.
       reachable: uint8: the states that some text leads to.
       quoting: bytes that lead into or out of quoted fields, twice the same if there is one; empty if there is none.
       line_ends: the bytes that end a line, twice the same if there is one.
+      settling_bytes: after so many bytes without quote or escape each state is unquoted or stays in quotes.
     """
 
     table: npt.NDArray[np.uint8]
     reachable: npt.NDArray[np.uint8]
     quoting: tuple[np.uint8, ...]
     line_ends: tuple[np.uint8, np.uint8]
+    settling_bytes: int
+
+    @property
+    def n_states(self) -> int:
+        return len(self.table)
 
 
 @functools.lru_cache(maxsize=64)
 def _machine(dialect: Dialect) -> _Machine:
     symbols = Symbols.of(dialect)
-    rows = [[next_state(symbols, state, byte) for byte in range(256)] for state in range(N_STATES)]
+    rows = [[next_state(symbols, state, byte) for byte in range(256)] for state in range(symbols.n_states)]
     reachable = {RECORD_START}
     while (more := reachable.union(*(rows[state] for state in reachable))) != reachable:
         reachable = more
@@ -66,7 +71,13 @@ def _machine(dialect: Dialect) -> _Machine:
         read_only(np.array(sorted(reachable), dtype=np.uint8)),
         (quoting[0], quoting[-1]) if quoting else (),
         (np.uint8(LF if symbols.lf_ends else CR), np.uint8(CR if symbols.cr_ends else LF)),
+        max(2, 1 + len(symbols.rest)),  # CR and LF, or a whole delimiter, behind a closing quote
     )
+
+
+def n_states(dialect: Dialect) -> int:
+    """How many states the automaton of a dialect has."""
+    return _machine(dialect).n_states
 
 
 def first_record_start(data: npt.NDArray[np.uint8], dialect: Dialect, at: int) -> int | None:
@@ -91,10 +102,12 @@ def next_record_start(data: npt.NDArray[np.uint8], dialect: Dialect, state: int,
 
 
 def state_map(data: npt.NDArray[np.uint8], dialect: Dialect) -> StateMap:
-    """For each state before data[0], the state after data: (N_STATES,). Long stretches without quotes cost next to nothing."""
-    states = np.arange(N_STATES, dtype=np.uint8)
+    """For each state before data[0], the state after data: (n_states,). Long stretches without quotes cost next to nothing."""
     machine = _machine(dialect)
-    _advance(machine.table, states, read_only(data), data.size, machine.quoting, machine.line_ends)
+    states = np.arange(machine.n_states, dtype=np.uint8)
+    _advance(
+        machine.table, states, read_only(data), data.size, machine.quoting, machine.line_ends, machine.settling_bytes
+    )
     return tuple(states.tolist())
 
 
@@ -108,13 +121,13 @@ def _first_start(data: npt.NDArray[np.uint8], dialect: Dialect, states: npt.NDAr
         return None
     data = read_only(data)
     machine = _machine(dialect)
-    _advance(machine.table, states, data, at, machine.quoting, machine.line_ends)
+    _advance(machine.table, states, data, at, machine.quoting, machine.line_ends, machine.settling_bytes)
     start = int(_find_start(machine.table, np.unique(states), data, at))
     return None if start == _NOT_CERTAIN else start
 
 
 @njit(nogil=True, cache=True)
-def _advance(table, states, data, end, quoting, line_ends):  # type: ignore[no-untyped-def]
+def _advance(table, states, data, end, quoting, line_ends, settling_bytes):  # type: ignore[no-untyped-def]
     """Moves each of `states` from before data[0] to before data[end], in place."""
     live = states.copy()  # the distinct states; live[owner[i]] is where states[i] has got to
     owner = np.arange(states.size)
@@ -124,10 +137,11 @@ def _advance(table, states, data, end, quoting, line_ends):  # type: ignore[no-u
         silent_end = _find_any(data, position, end, quoting)
         stop = min(position + _STEPPED_BYTES, end)
         if silent_end >= stop:
-            # After two bytes that are neither quote nor escape each state is unquoted or stays in quotes; whichever
-            # unquoted state it is, it leaves the last line end in the same state.
-            _step(table, live, n_live, data, position, position + min(2, end - position))
-            position += min(2, end - position)
+            # After these bytes each state is unquoted or stays in quotes; whichever unquoted state it is, it leaves the
+            # last line end in the same state.
+            settled = min(position + settling_bytes, end)
+            _step(table, live, n_live, data, position, settled)
+            position = settled
             last = _find_last(data, position, silent_end, line_ends)
             if last >= position:
                 for i in range(n_live):

@@ -11,8 +11,8 @@ from __future__ import annotations
 import dataclasses
 
 from beam_etl.model import InspectedFile, Span
-from beam_etl.reading.automaton import N_STATES, RECORD_START
-from beam_etl.reading.boundaries import first_record_start, next_record_start, state_map
+from beam_etl.reading.automaton import RECORD_START
+from beam_etl.reading.boundaries import first_record_start, n_states, next_record_start, state_map
 from beam_etl.reading.chunk_reader import Bytes, read_span
 
 # Merging takes 66 bytes (median) to 288 (maximum of 20,000 offsets) on lineitem, so the first window nearly always does.
@@ -70,7 +70,7 @@ def summarise_range(range_: Range) -> RangeSummary:
             return RangeSummary(range_, start - before + found)
         after *= 8
     data = _read(file, start, range_.end)
-    starts = tuple(next_record_start(data, file.dialect, state, 0) for state in range(N_STATES))
+    starts = tuple(next_record_start(data, file.dialect, state, 0) for state in range(n_states(file.dialect)))
     return RangeSummary(
         range_,
         None,

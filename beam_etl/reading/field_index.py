@@ -19,18 +19,20 @@ class FieldIndex:
     """Records with exactly n_fields fields.
 
     Field f of record r has the raw bytes data[start:end], where end = field_ends[r, f] >> FLAG_BITS, and start is
-    record_starts[r] for f = 0, else the end of field f - 1 plus 1 (the delimiter is one byte). A raw field includes its
-    quotes and excludes delimiter and line end (for CRLF also the CR).
+    record_starts[r] for f = 0, else the end of field f - 1 plus delimiter_bytes. A raw field includes its quotes and
+    excludes delimiter and line end (for CRLF also the CR).
 
     Attributes:
       data: uint8, (n_bytes,): the indexed bytes.
       record_starts: uint32, (n_records,): offset of each record's first byte.
       field_ends: uint32, (n_records, n_fields), C-contiguous: packed ends.
+      delimiter_bytes: length of the delimiter.
     """
 
     data: npt.NDArray[np.uint8]
     record_starts: npt.NDArray[np.uint32]
     field_ends: npt.NDArray[np.uint32]
+    delimiter_bytes: int = 1
 
     @property
     def n_records(self) -> int:

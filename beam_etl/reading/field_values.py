@@ -79,6 +79,7 @@ class Values(NamedTuple):
       text_bytes: how many they are.
       record_starts, field_ends: addresses of the arrays of FieldIndex.
       n_records, n_fields, field: the field's position, and those of how many records and fields.
+      delimiter_bytes: length of the delimiter.
       absent: address of one byte a record, not 0 where the text is a null marker; 0 in a column without markers.
       escape: the byte that makes the next one plain (a quote that is doubled, or a backslash); 0 for none.
     """
@@ -90,6 +91,7 @@ class Values(NamedTuple):
     n_records: int
     n_fields: int
     field: int
+    delimiter_bytes: int
     absent: int
     escape: int
 
@@ -123,6 +125,7 @@ class FieldColumn:
             n_records=index.n_records,
             n_fields=index.n_fields,
             field=field,
+            delimiter_bytes=index.delimiter_bytes,
             absent=self._absent.ctypes.data if null_markers else 0,
             escape=ord(escape) if escape else 0,
         )
@@ -276,7 +279,7 @@ def locate(values: Values, record: int) -> tuple[int, int, int]:
     if values.field == 0:
         begin = np.int64(word_at(values.record_starts, record))
     else:
-        begin = (np.int64(word_at(values.field_ends, position - 1)) >> FLAG_BITS) + 1
+        begin = (np.int64(word_at(values.field_ends, position - 1)) >> FLAG_BITS) + values.delimiter_bytes
     state = VALUE if begin < end else ABSENT
     if packed & (QUOTED | ESCAPED):
         if packed & QUOTED:

@@ -80,7 +80,12 @@ def _pad_ragged(records: IndexedRecords, data: Bytes, dialect: Dialect, n_fields
 
 def _as_wide(text: bytes, n_found: int, n_fields: int, dialect: Dialect) -> bytes | None:
     """The text of a record with n_fields fields, None where that would lose something or cost too much."""
-    missing, delimiter = n_fields - n_found, dialect.delimiter.encode()
+    missing, delimiter = n_fields - n_found, dialect.separator
+    before = text
+    while before.endswith(delimiter):
+        before = before.removesuffix(delimiter)
+    if any(before.endswith(delimiter[:length]) for length in range(1, len(delimiter))):
+        return None  # part of a delimiter, with which another one would begin too early
     if missing > 0:
         allowed = PADDED_FIELDS_PER_BYTE * len(text) + LEAST_PADDED_FIELDS
         return text + missing * delimiter if missing <= allowed else None
@@ -104,7 +109,9 @@ def _spliced(
     kept = np.ones(len(records.broken_codes), np.bool_)
     kept[positions] = False
     return PaddedRecords(
-        index=FieldIndex(np.concatenate([data, padding]), record_starts, np.ascontiguousarray(field_ends)),
+        index=FieldIndex(
+            np.concatenate([data, padding]), record_starts, np.ascontiguousarray(field_ends), index.delimiter_bytes
+        ),
         broken_starts=records.broken_starts[kept],
         broken_ends=records.broken_ends[kept],
         broken_codes=records.broken_codes[kept],

@@ -110,7 +110,7 @@ def _spliced(data: Bytes, records: IndexedRecords, swallowed: dict[int, tuple[in
     # A broken record comes after the good ones that start before it, and the broken ones before it.
     ordinals = np.searchsorted(good_starts, all_broken[:, 0]) + np.arange(len(all_broken))
     return IndexedRecords(
-        FieldIndex(index.data, good_starts, np.ascontiguousarray(all_ends[order])),
+        FieldIndex(index.data, good_starts, np.ascontiguousarray(all_ends[order]), index.delimiter_bytes),
         all_broken[:, 0].copy(),
         all_broken[:, 1].copy(),
         all_broken[:, 2].astype(np.uint8),

@@ -19,7 +19,7 @@ from beam_etl.sources.sample_records import SampleRecord, cell_text
 from beam_etl.sources.table_extent import find_start, lines_at_start
 
 # Spreadsheets write this line to tell each other the delimiter.
-_SEP_LINE = re.compile(rb'"?sep=(?P<delimiter>[\x01-\x09\x0b\x0c\x0e-\x7f])"?(?:\r\n|\n|\r)', re.IGNORECASE)
+_SEP_LINE = re.compile(rb'"?sep=(?P<delimiter>[\x01-\x09\x0b\x0c\x0e-\x7f]{1,8}?)"?(?:\r\n|\n|\r)', re.IGNORECASE)
 # Two lines or more that begin with # and a blank are prose, whatever delimiters are in it.
 _COMMENT_BLOCK = re.compile(rb"(?:#+(?:[ \t][^\r\n]*)?(?:\r\n|\n|\r)){2,}")
 
@@ -73,6 +73,10 @@ def detect(head: bytes, declared: DeclaredDialect, is_whole: bool, windows: Sequ
             # The last character may be cut; what is escaped of it is no part of the file.
             head = head[: max(head.rfind(b"\n"), head.rfind(b"\r")) + 1] or head
         encoding = Encoding("utf-8", 0, f"{encoding.evidence}; rewritten as UTF-8")
+    if declared.delimiter and not _can_write(encoding.name, declared.delimiter):
+        encoding = Encoding(
+            "utf-8", 0, f"{encoding.evidence}, which cannot write the declared delimiter; read as UTF-8"
+        )
     start, reason = encoding.bom_bytes, ""
     if declared.skip_lines:
         start, reason = lines_at_start(head, start, declared.skip_lines), f"{declared.skip_lines} lines, as declared"
@@ -87,10 +91,18 @@ def detect(head: bytes, declared: DeclaredDialect, is_whole: bool, windows: Sequ
     return dataclasses.replace(found, transcode_from=transcode_from)
 
 
+def _can_write(encoding: str, text: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _obey(line: re.Match[bytes], declared: DeclaredDialect, start: int) -> tuple[int, DeclaredDialect, str]:
     """What a sep line says is as good as declared, where nothing else is."""
     delimiter = line.group("delimiter").decode("ascii")
-    if declared.delimiter not in (None, delimiter) or delimiter in (declared.quote, declared.comment, '"'):
+    if declared.delimiter not in (None, delimiter) or {declared.quote, declared.comment, '"'} & set(delimiter):
         return start, declared, ""
     return line.end(), dataclasses.replace(declared, delimiter=delimiter), "sep line"
 

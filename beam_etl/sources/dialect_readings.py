@@ -27,6 +27,15 @@ _UNUSUAL_DELIMITERS = "^~#"
 # As common between words and inside times as between fields: taken only where the header or the quotes say so too.
 _DOUBTFUL_DELIMITERS = ": "
 _UNUSUAL_CONFIDENCE = 0.9
+# Of several bytes; tried where they stand in the sample. Others that hold a usual delimiter are found by what stands around
+# that one (_compound).
+_LONG_DELIMITERS = ("||", "::", ";;", "~~", "^^", "##", "@@", "$$", "|~|", "~|~", "|^|", "^|^", "|#|", "#|#")
+# What stands between a cell and a cell in quotes.
+_BEFORE_QUOTE = re.compile(rb"[\w\"]([^\w\"'\r\n\x80-\xff]{2,8})\"\w")
+_SIGNS = "§¦¬¶þ"
+# What may belong to a delimiter around its usual character.
+_AROUND = re.compile(rb"[^\w\"'\x80-\xff.+\-$%()\[\]{}/\\]+")
+_LEAST_COMPOUND_ROWS = 3
 _COMMENTS = "#%"
 _OPENING_APOSTROPHE = re.compile(rb"(?:\A|[,;\t|:^~# \x01-\x1f])'")
 _TIME_PARTS = re.compile(rb"(?:.*\D)?\d{1,2}"), re.compile(rb"\d\d(?:\D.*)?")
@@ -66,19 +75,37 @@ def best_reading(head: bytes, declared: DeclaredDialect, is_whole: bool, encodin
       start: offset of the first line that is read.
     """
 
-    def best_with(delimiters: str) -> Reading:
+    def best_with(delimiters: Sequence[str]) -> Reading:
         candidates = _candidates(head[start:], declared, encoding, delimiters)
         readings = [score_reading(_read(head, candidate, is_whole, start)) for candidate in candidates]
         return max(_without_needless(readings), key=lambda reading: reading.score)
 
+    def finished(reading: Reading) -> Reading:
+        return _with_comments(head, reading, declared, is_whole, start)
+
     if declared.delimiter:
-        return _with_comments(head, best_with(declared.delimiter), declared, is_whole, start)
-    controls = "".join(control for control in _CONTROL_DELIMITERS if control.encode() in head)
-    usual = best_with(_USUAL_DELIMITERS + controls)
+        return finished(best_with([declared.delimiter]))
+    controls = [control for control in _CONTROL_DELIMITERS if control.encode() in head]
+    usual = best_with([*_USUAL_DELIMITERS, *controls])
+    compound = _compound(usual)
+    if compound:
+        longer = best_with([compound])
+        if longer.n_fields > 1 and longer.confidence >= max(usual.confidence, _UNUSUAL_CONFIDENCE):
+            return finished(longer)
+    if usual.n_fields > 1 and usual.confidence >= _UNUSUAL_CONFIDENCE:
+        return finished(usual)
+    long = [delimiter for delimiter in _LONG_DELIMITERS if delimiter.encode() in head]
+    beside_quotes = Counter(match.decode() for match in _BEFORE_QUOTE.findall(head))
+    long += [delimiter for delimiter, _ in beside_quotes.most_common(3) if delimiter not in long]
+    signs = [sign for sign in _SIGNS if _written_in(sign, encoding.name) in head]
+    for delimiters in (long, signs) if long or signs else ():
+        reading = finished(best_with(delimiters)) if delimiters else usual
+        if reading.n_fields > 1 and reading.score > usual.score and _is_even(reading):
+            return reading
     if usual.n_fields > 1:
-        return _with_comments(head, usual, declared, is_whole, start)
+        return finished(usual)
     for delimiters in (_UNUSUAL_DELIMITERS, *_DOUBTFUL_DELIMITERS):
-        reading = _with_comments(head, best_with(delimiters), declared, is_whole, start)
+        reading = finished(best_with(delimiters))
         if reading.n_fields > 1 and reading.confidence >= _UNUSUAL_CONFIDENCE and not _is_doubtful(reading):
             return reading
     return _one_column(head, usual, is_whole, start)
@@ -104,15 +131,101 @@ def score_reading(reading: Reading) -> Reading:
     return dataclasses.replace(reading, score=score, confidence=round(confidence, 3), n_fields=n_fields)
 
 
-def _candidates(head: bytes, declared: DeclaredDialect, encoding: Encoding, delimiters: str) -> Iterator[Dialect]:
+def _written_in(delimiter: str, encoding: str) -> bytes:
+    """The delimiter's bytes; those of UTF-8 where the encoding cannot write it."""
+    try:
+        return delimiter.encode(encoding)
+    except UnicodeEncodeError:
+        return delimiter.encode()
+
+
+def _is_even(reading: Reading) -> bool:
+    """Whether all but a tenth of several records have the same number of fields."""
+    rows = len(reading.table_rows)
+    return rows >= _LEAST_COMPOUND_ROWS and rows >= _UNUSUAL_CONFIDENCE * len(reading.records)
+
+
+def _compound(reading: Reading) -> str:
+    """A longer delimiter of which the reading knows one character only; "" for none.
+
+    - Every second cell is the same text, empty or of signs, in all records: `||` and `|~|`. Where the text is empty, these
+      must be two columns or more, or the first record must be names; else it may be a column without values.
+    - Signs or blanks stand around the character wherever it is: `~|~`. Blanks count only where a quoted cell or a column of
+      values stands beside them; else they may belong to texts.
+    """
+    rows, delimiter = reading.table_rows, reading.dialect.delimiter
+    if (
+        reading.n_fields < 2
+        or len(rows) < _LEAST_COMPOUND_ROWS
+        or not delimiter.isascii()
+        or len(rows) < 0.9 * len(reading.records)
+    ):
+        return ""
+    if reading.n_fields % 2:
+        between = {cell for row in rows for cell in row.cells[1::2]}
+        quoted = any(quoted for row in rows for quoted in row.quoted[1::2])
+        middle = next(iter(between))
+        if len(between) == 1 and not quoted and (not middle or _AROUND.fullmatch(middle)) and len(middle) < 8:
+            named = all(cell.strip() and not is_value(cell) for cell in rows[0].cells[::2])
+            if (
+                middle
+                or reading.n_fields > 3
+                or (named and names_value_columns(_every_second(rows[0]), [*map(_every_second, rows[1:])]))
+            ):
+                return f"{delimiter}{middle.decode()}{delimiter}"
+    return _with_signs_around(rows, delimiter)
+
+
+def _every_second(record: SampleRecord) -> SampleRecord:
+    return dataclasses.replace(record, cells=record.cells[::2], quoted=record.quoted[::2])
+
+
+def _with_signs_around(rows: Sequence[SampleRecord], delimiter: str) -> str:
+    left = [cell for row in rows for cell in row.cells[:-1]]
+    right = [cell for row in rows for cell in row.cells[1:]]
+    if any(any(row.quoted[:-1]) for row in rows):
+        left = []
+    signs_before, signs_behind = _common_signs(left, -1), _common_signs(right, 1)
+    if not signs_before + signs_behind:
+        return ""
+    if not (signs_before + signs_behind).strip():
+        inner = [
+            (cell.strip(), quoted)
+            for row in rows[1:]
+            for cell, quoted in zip(row.cells[1:], row.quoted[1:], strict=True)
+        ]
+        if not any(cell.startswith(b'"') or is_value(cell) for cell, _ in inner):
+            return ""
+    return f"{signs_before.decode()}{delimiter}{signs_behind.decode()}"
+
+
+def _common_signs(cells: Sequence[bytes], step: int) -> bytes:
+    """The longest run of signs or blanks that all cells begin with (step 1), or end with (step -1)."""
+    if not cells:
+        return b""
+    common = min(cells, key=len)[::step]
+    for cell in cells:
+        turned = cell[::step]
+        while not turned.startswith(common):
+            common = common[:-1]
+    signs = _AROUND.match(common)
+    return (signs.group() if signs else b"")[:4][::step]
+
+
+def _candidates(
+    head: bytes, declared: DeclaredDialect, encoding: Encoding, delimiters: Sequence[str]
+) -> Iterator[Dialect]:
     """The plausible dialects with one of the delimiters, most usual first."""
     comment = declared.comment or ""
-    possible = [delimiter for delimiter in delimiters if delimiter not in (declared.quote, comment)]
-    present = [delimiter for delimiter in possible if delimiter.encode() in head] or possible[:1] or [","]
+    taken = {declared.quote, comment} - {None, ""}
+    possible = [delimiter for delimiter in delimiters if not taken & set(delimiter)]
+    present = (
+        [delimiter for delimiter in possible if _written_in(delimiter, encoding.name) in head] or possible[:1] or [","]
+    )
     line_ends = [declared.line_end] if declared.line_end else _line_ends(head)
     for delimiter, line_end in itertools.product(present, line_ends):
         quotes = [declared.quote] if declared.quote is not None else _quotes(head)
-        for quote in [quote for quote in quotes if quote not in (delimiter, comment) or not quote] or [""]:
+        for quote in [quote for quote in quotes if not quote or (quote not in delimiter and quote != comment)] or [""]:
             for escape in [declared.escape] if declared.escape else _escapes(head, delimiter, quote, comment):
                 yield Dialect(encoding.name, delimiter, quote, escape, line_end, comment)
 
@@ -123,7 +236,7 @@ def _quotes(head: bytes) -> list[str]:
 
 
 def _escapes(head: bytes, delimiter: str, quote: str, comment: str) -> list[Escape]:
-    if "\\" not in (delimiter, quote, comment) and quote and b"\\" + quote.encode() in head:
+    if "\\" not in delimiter + quote + comment and quote and b"\\" + quote.encode() in head:
         return ["doubled", "backslash"]
     return ["doubled"]
 
@@ -190,7 +303,7 @@ def _with_comments(head: bytes, best: Reading, declared: DeclaredDialect, is_who
     for comment in _COMMENTS:
         suspects = [record for record in best.records if head.startswith(comment.encode(), record.start)]
         inside = any(record.start > rows[0].start for record in suspects)
-        fits = comment not in (best.dialect.delimiter, best.dialect.quote)
+        fits = comment not in best.dialect.delimiter + best.dialect.quote
         if fits and inside and all(len(record.cells) != best.n_fields for record in suspects):
             dialect = dataclasses.replace(best.dialect, comment=comment)
             return score_reading(_read(head, dialect, is_whole, start))

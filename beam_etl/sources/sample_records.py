@@ -60,7 +60,7 @@ def split_sample(data: bytes, dialect: Dialect, is_whole: bool, start: int = 0) 
     if not is_whole and data.endswith(b"\r"):
         data = data[:-1]  # half of a line end, perhaps
     patterns = _patterns(dialect)
-    delimiter, quote, comment = dialect.delimiter.encode(), dialect.quote.encode(), dialect.comment.encode()
+    delimiter, quote, comment = dialect.separator, dialect.quote.encode(), dialect.comment.encode()
     position = start
     while True:
         position = _match_end(patterns.blank, data, position)
@@ -93,16 +93,20 @@ def cell_text(cell: bytes, quoted: bool, dialect: Dialect, encoding: str) -> str
 
 @functools.lru_cache(maxsize=256)
 def _patterns(dialect: Dialect) -> _Patterns:
-    delimiter, quote = re.escape(dialect.delimiter.encode()), re.escape(dialect.quote.encode())
+    delimiter, quote = re.escape(dialect.separator), re.escape(dialect.quote.encode())
     line_end, line_end_bytes = _LINE_ENDS[dialect.line_end], _LINE_END_BYTES[dialect.line_end]
     after = rb"(?:(?P<delimiter>" + delimiter + rb")|(?P<line_end>" + line_end + rb")|\Z)"
-    plain = rb"[^" + delimiter + line_end_bytes + rb"]*"
+    if len(dialect.separator) == 1:
+        plain_byte = rb"[^" + delimiter + line_end_bytes
+    else:
+        plain_byte = rb"(?!" + delimiter + rb")[^" + line_end_bytes
+    plain = rb"(?:" + plain_byte + rb"])*"
     inner, closing = rb"[^" + quote + rb"]*", rb"(?P<quote>" + quote + rb")"
     if dialect.escape == "doubled":
         inner = rb"[^Q]*(?:QQ[^Q]*)*".replace(b"Q", quote)
         closing = rb"QQ|(?P<quote>Q)".replace(b"Q", quote)
     elif dialect.escape == "backslash":
-        plain = rb"(?:[^\\" + delimiter + line_end_bytes + rb"]|\\.)*"
+        plain = rb"(?:" + plain_byte + rb"\\]|\\.)*"
         inner = rb"[^Q\\]*(?:\\.[^Q\\]*)*".replace(b"Q", quote)
         closing = rb"\\.|(?P<quote>Q)".replace(b"Q", quote)
     return _Patterns(

@@ -451,7 +451,7 @@ class TestOneGoodFile:
             ("tabels: []", "tabels: unknown key; did you mean 'tables'?"),
             ("tables: [{name: t, columns: {a: integr}}]", "unknown type 'integr'"),
             ("tables: [{name: good, files: ['re:(']}]", "pattern 're:(': not a valid regular expression"),
-            ("dialect: {delimiter: é}", "delimiter"),
+            ("dialect: {delimiter: ';;;;;;;;;;;;;;;;;'}", "delimiter"),
             ("dialect: {delimiter: ';', quote: ';'}", "quote"),
         ],
     )

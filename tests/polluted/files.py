@@ -75,6 +75,7 @@ DELIMITERS = {
     "start of heading": "\x01",
     "unit separator": "\x1f",
 }
+LONG_DELIMITERS = ("||", "|~|", "~|~", "::", ";;", "\t\t", ", ", " | ", "<|>", "§", "¦")
 LINE_ENDS = {"lf": "\n", "crlf": "\r\n", "cr": "\r"}
 
 _LATIN = ("André Lefèvre", "João Conceição", "Jürgen Groß", "Hélène Noël", "São Paulo", "Besançon", "Köln", "Málaga")
@@ -205,6 +206,17 @@ def _file(
     return PollutedFile(kind, "", data, header if given.header_lines else None, tuple(rows), given=given)
 
 
+def _long_delimited(kind: str, rows: list[Row], given: GivenDialect, quote_all: bool) -> PollutedFile:
+    """The rows with a delimiter that the csv module cannot write; cells with any part of it are quoted."""
+
+    def cell(text: str) -> str:
+        quoted = quote_all or any(sign in text for sign in (*(set(given.delimiter) - {" "}), '"', "\n"))
+        return '"' + text.replace('"', '""') + '"' if quoted else text
+
+    data = "".join(given.delimiter.join(map(cell, row)) + "\n" for row in [_NAMES, *rows]).encode(given.encoding)
+    return PollutedFile(kind, "", data, _NAMES, tuple(rows), given=given)
+
+
 def _dialects(rng: random.Random, seed: int) -> Iterator[PollutedFile]:
     for name, delimiter in DELIMITERS.items():
         given = GivenDialect(delimiter=delimiter)
@@ -217,6 +229,20 @@ def _dialects(rng: random.Random, seed: int) -> Iterator[PollutedFile]:
         if delimiter != " ":
             plain = table(rng, notes=("plain", "other"))
             yield _file(f"delimiter {name}, nothing quoted", plain, GivenDialect(delimiter=delimiter))
+    for delimiter in LONG_DELIMITERS:
+        given = GivenDialect(delimiter=delimiter)
+        notes = (f"with {delimiter} inside", f"half {delimiter[:1]}of it", 'say "hello"', "plain", "two\nlines", "")
+        for kind, every in (("", False), (", all quoted", True)):
+            rows = table(rng, notes=notes)
+            yield _long_delimited(f"delimiter {delimiter!r}{kind}", rows, given, every)
+        yield _long_delimited(
+            f"delimiter {delimiter!r}, nothing quoted", table(rng, notes=("plain", "other")), given, False
+        )
+    for delimiter in "§¦":
+        given = GivenDialect(delimiter=delimiter, encoding="iso-8859-1")
+        yield _long_delimited(
+            f"delimiter {delimiter!r} in iso-8859-1", table(rng, notes=("plain", "other")), given, False
+        )
     for delimiter in ",;\t|":
         given = GivenDialect(delimiter=delimiter, quote="'")
         rows = table(rng, notes=(f"with {delimiter} inside", "it's here", "plain"))
