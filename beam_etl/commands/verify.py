@@ -63,9 +63,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _show(console: Console, verified: Sequence[TableVerification]) -> None:
-    if not verified:
-        console.print("no table is published here")
-        return
     summary = Table()
     for name in ("table", "", "contents"):
         summary.add_column(name, overflow="fold")

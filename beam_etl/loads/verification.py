@@ -40,6 +40,7 @@ READ_BYTES = 1 << 20
 BATCH_ROWS = 1 << 15
 # A table that is published again and again while it is looked at is tried so often.
 ATTEMPTS = 3
+RETRY_SECONDS = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +98,11 @@ def verify_tables(sinks: SinkSettings, load_id: str = "", table: str = "") -> It
       ValueError: no such table or load, or the load is no part of any table now.
       RuntimeError: a table is published again and again meanwhile.
     """
-    manifests = [manifest for manifest in _read_manifests(sinks.output) if table in ("", manifest["table"])]
-    if table and not manifests:
+    published = _read_manifests(sinks.output)
+    if not published:
+        raise ValueError(f"{sinks.output} holds no published table; give the --output of its loads")
+    manifests = [manifest for manifest in published if table in ("", manifest["table"])]
+    if not manifests:
         raise ValueError(f"{sinks.output} knows no published table {table!r}")
     if load_id:
         if load_id not in list_loads(sinks.output):
@@ -108,8 +112,20 @@ def verify_tables(sinks: SinkSettings, load_id: str = "", table: str = "") -> It
             raise ValueError(
                 f"load {load_id} is not part of any table now; python -m beam_etl audit {load_id} tells more"
             )
+    if (postgres := _open_postgres(sinks)) is not None:  # before Parquet is read for hours
+        postgres.run(lambda connection: connection.execute("SELECT"))
+        postgres.close()
     for manifest in manifests:
         yield _verify_unchanged(sinks, manifest, load_id)
+
+
+def _open_postgres(sinks: SinkSettings) -> PostgresStore | None:
+    """As sinks.open_postgres, of little patience: somebody waits for the answer, and asking again costs nothing."""
+    if sinks.postgres is None:
+        return None
+    store = PostgresStore(sinks.postgres, "", sinks.postgres_schema, retry_seconds=RETRY_SECONDS)
+    store.open()
+    return store
 
 
 def _read_manifests(output: str) -> list[dict[str, Any]]:
@@ -134,15 +150,13 @@ def _verify(sinks: SinkSettings, manifest: Mapping[str, Any], load_id: str) -> T
     verified = TableVerification(manifest["table"], tuple(manifest["loads"]))
     contents = Fingerprint(TableSchema.from_json(manifest["schema"]).arrow)
     loads = [load for load in verified.loads if load_id in ("", load)]
-    to_postgres = sinks.postgres is not None and any(
-        read_plan(sinks.output, load).postgres for load in verified.loads if load in list_loads(sinks.output)
-    )
-    whole = _verify_parquet(sinks, manifest, verified, contents if to_postgres else None)
+    known = list_loads(sinks.output)
+    to_postgres = any(read_plan(sinks.output, load).postgres for load in verified.loads if load in known)
+    postgres = _open_postgres(sinks) if to_postgres else None
+    whole = _verify_parquet(sinks, manifest, verified, contents if postgres else None)
     for load in loads:
         _verify_load(dataclasses.replace(sinks, load_id=load), manifest, verified)
-    if to_postgres:
-        postgres = sinks.open_postgres()
-        assert postgres is not None
+    if postgres is not None:
         try:
             _verify_postgres(postgres, TableSchema.from_json(manifest["schema"]), verified, contents if whole else None)
         finally:

@@ -184,6 +184,11 @@ def test_one_load_or_table_is_chosen(published):
         assert (done.code, complaint in done.err) == (USAGE, True)
 
 
+def test_where_nothing_is_published_nothing_is_right(tmp_path):
+    done = run("verify", f"--output={tmp_path}")
+    assert (done.code, "holds no published table" in done.err) == (USAGE, True)
+
+
 def test_without_postgresql_the_lake_alone_is_looked_at(lake):
     _flip(lake.parquet()[0])
     assert run("verify", f"--output={lake.output}").code == NOT_PUBLISHED
