@@ -54,7 +54,7 @@ class SourceFile:
       table: the table it belongs to.
       size_bytes: size of the object at uri (not of the unpacked member).
       version: identifies the bytes at uri: "<size>-<mtime_ns>" locally, the generation on an object store.
-      container: "none", "gzip", "bz2", "xz", "zstd" or "zip".
+      container: "none", "gzip", "bz2", "xz", "zstd", "zip", "tar", or "tar.gzip" and so on.
     """
 
     file_id: int

@@ -6,6 +6,7 @@ import gzip
 import io
 import lzma
 import struct
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -29,6 +30,31 @@ def zip_of(members, method=zipfile.ZIP_DEFLATED):
         for name, data in members:
             archive.writestr(zipfile.ZipInfo(name), data, compress_type=method)
     return buffer.getvalue()
+
+
+def tar_of(members, form=tarfile.PAX_FORMAT):
+    """Bytes of a tar archive of (name, data) pairs; data of type bytes is a file, else it is the type of the entry."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            if isinstance(data, bytes):
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+            else:
+                info.type, info.linkname = data.encode(), "a.csv"
+                archive.addfile(info)
+    return buffer.getvalue()
+
+
+def tar_with_size(packed, member, size_field):
+    """An archive with the size of one member overwritten, and the checksum of its header made good."""
+    packed = bytearray(packed)
+    start = packed.index(member) // 512 * 512
+    packed[start + 124 : start + 136] = size_field
+    packed[start + 148 : start + 156] = b" " * 8
+    packed[start + 148 : start + 156] = b"%06o\0 " % sum(packed[start : start + 512])
+    return bytes(packed)
 
 
 def _patched(data, local_offset, central_offset, layout, value):

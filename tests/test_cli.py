@@ -33,6 +33,7 @@ VALUES = {
     "max_reject_ratio": ("0.5", 0.5),
     "force": (None, True),
     "keep_staging": (None, True),
+    "progress": ("plain", "plain"),
     "wait": ("false", False),
     "chunk_mb": ("8", 8),
     "max_record_bytes": ("4096", 4096),

@@ -5,7 +5,7 @@ import pytest
 
 from beam_etl.model import SourceFile
 from beam_etl.sources.discovery import TableRule, discover
-from tests.awkward_archives import PACK, source_file, zip_of
+from tests.awkward_archives import PACK, source_file, tar_of, zip_of
 from tests.privileges import forbidden_file, without_privileges
 
 
@@ -85,6 +85,24 @@ def test_containers_are_told_by_content(dump):
 def test_an_archive_without_readable_members_stands_for_itself(dump, data):
     folder = dump({"Socios1.zip": data})
     assert _found([folder]) == [("Socios1.zip", "", "zip", "socios")]
+
+
+def test_the_members_of_tar_archives_whatever_compresses_them(dump):
+    tar = tar_of([("d/", "5"), ("d/orders.csv", b"x"), ("../out.csv", b"x"), ("link.csv", "2"), ("items.1.csv", b"")])
+    folder = dump({"a.tar": tar, **{f"{name}.csv": PACK[name](tar) for name in PACK}})
+    members = [("../out.csv", "out"), ("d/orders.csv", "orders"), ("items.1.csv", "items")]
+    assert _found([folder]) == [
+        (uri, member, container, table)
+        for uri, container in [("a.tar", "tar"), *((f"{name}.csv", f"tar.{name}") for name in sorted(PACK))]
+        for member, table in members
+    ]
+
+
+@pytest.mark.parametrize("data", [b"", b"<html>", tar_of([("a.csv", b"x")])[:1024], tar_of([("d/", "5")])], ids=len)
+def test_a_tar_archive_without_readable_members_stands_for_itself(dump, data):
+    folder = dump({"Socios1.tar": data, "Socios2.tar.gz": PACK["gzip"](data), "Socios3.tgz": PACK["gzip"](data)[:-9]})
+    assert [(row[1], row[3]) for row in _found([folder])] == [("", "socios")] * 3
+    assert all(row[2] in ("tar", "tar.gzip", "gzip") for row in _found([folder]))
 
 
 def test_tables(dump):

@@ -1,13 +1,14 @@
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
 from beam_etl.sources.archives import ArchiveError, SourceReadError, UnpackLimits
 from beam_etl.sources.encoding import Encoding
-from beam_etl.sources.staging import SourceChangedError, StagedFile, check_version, stage_plain
+from beam_etl.sources.staging import SourceChangedError, StagedFile, check_version, stage_plain, unpacked_archive
 from beam_etl.storage import LocalStorage
-from tests.awkward_archives import PACK, source_file, zip_of
+from tests.awkward_archives import PACK, source_file, tar_of, zip_of
 
 TEXT = b"".join(b"%d,text %d\n" % (n, n * n) for n in range(3000))
 
@@ -143,3 +144,30 @@ def test_records_name_their_copy(packed, target):
     assert isinstance(staged, StagedFile)
     assert (target / "000007.json").exists()
     assert os.path.basename(staged.path).startswith("000007-")
+
+
+@pytest.mark.parametrize("container", sorted(PACK))
+def test_a_compressed_archive_is_unpacked_once_for_all_its_members(tmp_path, target, container):
+    members = {f"{n}.csv": b"%d\n" % n * n for n in range(5)}
+    path = tmp_path / "a.tar.x"
+    path.write_bytes(PACK[container](tar_of(list(members.items()))))
+    sources = [source_file(path, f"tar.{container}", name, file_id) for file_id, name in enumerate(members)]
+    opened = [unpacked_archive(source, str(target)) for source in sources]
+    assert {(source.container, source.uri) for source in opened} == {("tar", opened[0].uri)}
+    assert [path.name for path in target.rglob("*.plain")] == [os.path.basename(opened[0].uri)]
+    staged = [stage_plain(source, str(target)).path for source in opened]
+    assert [Path(path).read_bytes() for path in staged] == list(members.values())
+
+
+def test_what_is_no_compressed_archive_is_left_alone(packed, target):
+    assert unpacked_archive(packed, str(target)) is packed
+
+
+def test_a_compressed_archive_that_changed_is_not_unpacked(tmp_path, target):
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(PACK["gzip"](tar_of([("a.csv", TEXT)])))
+    planned = source_file(path, "tar.gzip", "a.csv")
+    path.write_bytes(PACK["gzip"](tar_of([("a.csv", TEXT + b"1")])))
+    with pytest.raises(SourceChangedError):
+        unpacked_archive(planned, str(target))
+    assert not list(target.rglob("*.plain"))

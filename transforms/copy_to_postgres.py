@@ -13,6 +13,7 @@ from apache_beam.metrics import Metrics
 
 from beam_etl.model import ChunkRecord, ConvertedChunk
 from beam_etl.postgres.store import PostgresStore
+from beam_etl.progress.board import BOARD
 from beam_etl.sinks import SinkSettings
 
 
@@ -40,6 +41,7 @@ class _CopyChunkFn(beam.DoFn):
         committed = self._store.commit_chunk(*element)
         self._rows.inc(committed.record.rows)
         self._refused.inc(len(committed.row_errors))
+        BOARD.land(committed.record)
         yield committed.record
 
     def teardown(self) -> None:

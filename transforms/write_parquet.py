@@ -13,6 +13,7 @@ from apache_beam.metrics import Metrics
 
 from beam_etl.model import ChunkRecord, ConvertedChunk
 from beam_etl.parquet.store import ParquetStore
+from beam_etl.progress.board import BOARD
 from beam_etl.sinks import SinkSettings
 
 
@@ -40,8 +41,10 @@ class _CommitFileFn(beam.DoFn):
         converted, table = element
         chunk = converted.chunk
         record = self._store.read_record(chunk.table, converted.schema_hash, chunk.chunk_id)
-        if record is None:
+        is_new = record is None
+        if is_new:
             record = self._store.commit_chunk(converted, table)
             self._rows.inc(record.rows)
             self._bytes.inc(record.file_bytes)
+        BOARD.land(record, is_new)
         yield record

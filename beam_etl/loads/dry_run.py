@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from beam_etl.reading.evidence import TableDeclaration, columns_of, infer_schema
 from beam_etl.reading.resync import read_records
 from beam_etl.schema import TableSchema
 from beam_etl.sinks import SinkSettings
-from beam_etl.sources.archives import ArchiveError, SourceReadError, plain_blocks
+from beam_etl.sources.archives import ArchiveError, SourceReadError, is_archive, member_bytes, plain_blocks
 from beam_etl.sources.declared_dialect import DeclaredDialect
 from beam_etl.sources.discovery import discover
 from beam_etl.sources.inspection import inspect_file
@@ -136,23 +135,23 @@ def _earlier_load(config: EtlConfig, files: Sequence[SourceFile], holdings: Hold
 
 
 def plain_bytes(files: Sequence[SourceFile]) -> dict[int, int]:
-    """file_id -> size of the plain text: exact for plain files and zip members, else estimated."""
+    """file_id -> size of the plain text: exact for plain files and members of archives, else estimated."""
     sizes: dict[int, int] = {}
     members: dict[str, dict[str, int]] = {}
     for file in files:
-        if file.container == "zip" and file.uri not in members:
-            members[file.uri] = _member_bytes(file.uri)
-        packed = file.container not in ("none", "zip")
-        known = members[file.uri].get(file.member, 0) if file.container == "zip" else file.size_bytes
-        sizes[file.file_id] = known * PACKED_RATIO if packed else known
+        if is_archive(file.container):
+            if file.uri not in members:
+                members[file.uri] = _member_bytes(file)
+            sizes[file.file_id] = members[file.uri].get(file.member, 0)
+        else:
+            sizes[file.file_id] = file.size_bytes * (1 if file.container == "none" else PACKED_RATIO)
     return sizes
 
 
-def _member_bytes(uri: str) -> dict[str, int]:
+def _member_bytes(file: SourceFile) -> dict[str, int]:
     try:
-        with storage_for(uri).open_read(uri) as stream, zipfile.ZipFile(stream) as archive:
-            return {member.filename: member.file_size for member in archive.infolist()}
-    except (OSError, zipfile.BadZipFile, NotImplementedError):
+        return member_bytes(file)
+    except (ArchiveError, SourceReadError):
         return {}  # the look into it says what is wrong
 
 

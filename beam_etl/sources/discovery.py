@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from beam_etl.model import SourceFile
-from beam_etl.sources.archives import MAGIC_BYTES, ArchiveError, container_of, list_members
+from beam_etl.sources.archives import (
+    MAGIC_BYTES,
+    ArchiveError,
+    compressed_archive,
+    container_of,
+    is_archive,
+    list_members,
+)
 from beam_etl.sources.table_names import TableRule, base_name, table_name, table_of
 from beam_etl.storage import FileStat, is_transient, local_path, place_of, storage_for
 
@@ -90,14 +98,18 @@ def _is_hidden(relative: str) -> bool:
 def _contents(uri: str, stat: FileStat) -> tuple[str, list[str]]:
     """A file's container and members; [""] is the file itself."""
     buffer = bytearray(min(MAGIC_BYTES, stat.size_bytes))
+    name = base_name(uri)
+    container = "none"
     try:
         storage_for(uri).read_range(uri, 0, memoryview(buffer))
-        container = container_of(base_name(uri), stat.size_bytes, bytes(buffer))
-        if container != "zip":
-            return ("none" if container == "tar" else container), [""]
-        return container, list_members(uri) or [""]
+        container = container_of(name, stat.size_bytes, bytes(buffer))
+        file = SourceFile(0, uri, "", "", stat.size_bytes, stat.version, container)
+        container = compressed_archive(file, name)
+        if not is_archive(container):
+            return container, [""]
+        return container, list_members(dataclasses.replace(file, container=container)) or [""]
     except ArchiveError:
-        return "zip", [""]
+        return container, [""]
     except OSError as error:
         if is_transient(error):
             raise

@@ -13,7 +13,7 @@ from beam_etl.sources.archives import ArchiveError, SourceReadError, container_o
 from beam_etl.sources.declared_dialect import DeclaredDialect
 from beam_etl.sources.dialect import DetectedDialect, detect
 from beam_etl.sources.encoding import Encoding, detect_encoding, is_transparent
-from beam_etl.sources.staging import SourceChangedError, check_version, stage_plain
+from beam_etl.sources.staging import SourceChangedError, check_version, stage_plain, unpacked_archive
 from beam_etl.sources.table_extent import find_footer, footer_of_lines
 from beam_etl.storage import FileStat, join_path, retry_transient, storage_for
 
@@ -95,6 +95,7 @@ def _inspect(source: SourceFile, declared: DeclaredDialect, staging_dir: str) ->
 def _plain_file(source: SourceFile, declared: DeclaredDialect, staging_dir: str) -> tuple[_PlainFile, DeclaredDialect]:
     """The source's plain, ASCII-transparent bytes, and what is declared of them."""
     stat = check_version(source)
+    source = unpacked_archive(source, staging_dir)
     head = _source_head(source, stat)
     inner = container_of("", len(head), head)
     if inner != "none":

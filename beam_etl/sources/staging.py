@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import uuid
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from typing import BinaryIO
 from beam_etl.model import SourceFile
 from beam_etl.sources.archives import DEFAULT_LIMITS, SourceReadError, UnpackLimits, plain_blocks
 from beam_etl.sources.encoding import Encoding, first_high_byte, transcode
-from beam_etl.storage import FileStat, join_path, storage_for
+from beam_etl.storage import FileStat, join_path, place_of, storage_for
 
 
 class SourceChangedError(Exception):
@@ -61,6 +62,28 @@ def stage_plain(
             return staged
         storage.delete_files([attempt])
     return winner
+
+
+def unpacked_archive(source: SourceFile, target_dir: str, limits: UnpackLimits = DEFAULT_LIMITS) -> SourceFile:
+    """The source, a member of a compressed tar archive, as a member of a plain copy of the archive.
+
+    Its members come from one pass through the archive instead of one each; workers that begin with the same archive at
+    the same moment each unpack it, and one copy is kept. Any other source is itself.
+
+    Raises: as stage_plain.
+    """
+    if not source.container.startswith("tar."):
+        return source
+    packing = source.container.removeprefix("tar.")
+    archive = dataclasses.replace(source, file_id=0, member="", container=packing)
+    place = hashlib.sha256(place_of(source.uri).encode(errors="surrogateescape")).hexdigest()[:16]
+    staged = stage_plain(archive, join_path(target_dir, "archives", place), limits)
+    stat = storage_for(staged.path).stat(staged.path)
+    if stat is None:
+        raise FileNotFoundError(f"{staged.path} was deleted while the load was running")
+    return dataclasses.replace(
+        source, uri=staged.path, container="tar", size_bytes=stat.size_bytes, version=stat.version
+    )
 
 
 def check_version(source: SourceFile) -> FileStat:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 
 _TEXT_EXTENSIONS = ("csv", "tsv", "psv", "tab", "txt", "dat", "data", "tbl", "del", "dsv", "asc")
-_PACKED_EXTENSIONS = ("gz", "gzip", "bz2", "xz", "zst", "zstd", "zip")
+_PACKED_EXTENSIONS = ("gz", "gzip", "bz2", "xz", "zst", "zstd", "zip", "tar", "tgz", "tbz", "tbz2", "txz", "tzst")
 _EXTENSIONS = frozenset((*_TEXT_EXTENSIONS, *_PACKED_EXTENSIONS))
 # What numbers one part of several, once punctuation is "_": orders_00001_of_00010, part_2024_01, empresas0.
 _PART_NUMBER = re.compile(r"_?\d+(?:_?of_?\d+)?$")
