@@ -78,6 +78,8 @@ POLICIES = {
     "force": True,
     "keep_staging": True,
     "memory_budget_mb": 512,
+    "wait": False,
+    "progress": "none",
 }
 
 
