@@ -123,7 +123,8 @@ def _open_postgres(sinks: SinkSettings) -> PostgresStore | None:
     """As sinks.open_postgres, of little patience: somebody waits for the answer, and asking again costs nothing."""
     if sinks.postgres is None:
         return None
-    store = PostgresStore(sinks.postgres, "", sinks.postgres_schema, retry_seconds=RETRY_SECONDS)
+    limits = dataclasses.replace(sinks.postgres_limits, retry_seconds=RETRY_SECONDS)
+    store = PostgresStore(sinks.postgres, "", sinks.postgres_schema, limits)
     store.open()
     return store
 
