@@ -31,6 +31,7 @@ setup(
         "beam_etl.memory",
         "beam_etl.parquet",
         "beam_etl.postgres",
+        "beam_etl.progress",
         "beam_etl.reading",
         "beam_etl.reports",
         "beam_etl.sources",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from beam_etl import failpoints
@@ -26,6 +27,7 @@ from beam_etl.loads.runs import Run
 from beam_etl.model import SourceFile
 from beam_etl.postgres.errors import PostgresError
 from beam_etl.postgres.store import PostgresStore
+from beam_etl.progress.board import BOARD
 from beam_etl.run_settings import RunSettings
 from beam_etl.sinks import SinkSettings
 from beam_etl.sources.discovery import discover
@@ -208,17 +210,35 @@ def _run_graph(config: EtlConfig, plan: LoadPlan, beam_args: Sequence[str], run:
     pipeline = beam.Pipeline(options=options)
     build(pipeline, config, plan, run)
     try:
-        result = pipeline.run()
-        # A flex template's launcher gives --template_location: it submits what the runner writes there, after this process.
-        leave = not config.wait or flag_value(beam_args, "template_location") is not None
-        if leave and not PipelineState.is_terminal(result.state):  # type: ignore[no-untyped-call]
-            return False
-        state = result.wait_until_finish()  # type: ignore[no-untyped-call]
+        in_threads = run.static_lanes and flag_value(beam_args, "direct_running_mode") != "multi_processing"
+        with _shown(config if in_threads else config.model_copy(update={"progress": "none"}), plan, run):
+            result = pipeline.run()
+            # A flex template's launcher gives --template_location: it submits what the runner writes there, after this process.
+            leave = not config.wait or flag_value(beam_args, "template_location") is not None
+            if leave and not PipelineState.is_terminal(result.state):  # type: ignore[no-untyped-call]
+                return False
+            state = result.wait_until_finish()  # type: ignore[no-untyped-call]
     except Exception as error:
         raise RunFailedError(f"load {plan.load_id}: {_last_line(error)}") from error
     if state not in (None, "DONE"):
         raise RunFailedError(f"load {plan.load_id} ended in state {state}")
     return True
+
+
+@contextlib.contextmanager
+def _shown(config: EtlConfig, plan: LoadPlan, run: RunSettings) -> Iterator[None]:
+    """The load is on the board while the block runs, and on the terminal where that is wanted."""
+    from beam_etl.progress.display import show_progress
+
+    tables = [table.name for table in plan.tables if table.name not in run.published_tables]
+    BOARD.begin(plan.load_id, tables, sink_settings(config, plan.load_id).names)
+    # The command line has settled what auto means; whoever calls this from elsewhere is not to be written to unasked.
+    how = "none" if config.progress == "auto" else config.progress
+    try:
+        with show_progress(how, config.memory_budget_mb and config.memory_budget_mb << 20):
+            yield
+    finally:
+        BOARD.end()
 
 
 def _last_line(error: Exception) -> str:

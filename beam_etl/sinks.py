@@ -43,6 +43,11 @@ class SinkSettings:
         return next((tokens for tokens in self.tokens if tokens.table == table), TableTokens(table))
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Of the sinks, as commit records name them."""
+        return ("parquet",) if self.postgres is None else ("parquet", "postgres")
+
+    @property
     def sources_directory(self) -> str:
         """Where unpacked and transcoded copies of the load's files go."""
         return f"{self.output.rstrip('/')}/_beam_etl/staging/{self.load_id}/_sources"

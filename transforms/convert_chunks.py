@@ -16,9 +16,10 @@ from apache_beam.metrics import Metrics
 import transforms.arrow_coder  # noqa: F401  registers the coder of pa.Table
 from beam_etl.loads.rejects import StagedRejects
 from beam_etl.memory.arrow_pool import use_frugal_pool
-from beam_etl.model import Chunk, ConvertedChunk
+from beam_etl.model import Chunk, ChunkRecord, ConvertedChunk
 from beam_etl.parquet.store import ParquetStore
 from beam_etl.postgres.store import PostgresStore
+from beam_etl.progress.board import BOARD
 from beam_etl.reading.csv_arrow import convert_chunk
 from beam_etl.schema import TableSchema
 from beam_etl.sinks import SinkSettings
@@ -90,9 +91,13 @@ class _ConvertChunkFn(beam.DoFn):
 
     def process(self, chunk: Chunk, schemas: Mapping[str, TableSchema]) -> Iterator[tuple[ConvertedChunk, pa.Table]]:
         schema = schemas[chunk.table]
-        if self._is_committed(chunk, schema.hash):
+        committed = self._committed(chunk, schema.hash)
+        if committed is not None:
             self._skipped.inc()
+            for sink in self._sinks.names:
+                BOARD.land(dataclasses.replace(committed, sink=sink), by_this_run=False)
             return
+        BOARD.start_chunk(self._sinks.load_id, chunk.table)
         staging = self._sinks.rejects_directory(chunk.table)
         rejects = StagedRejects(f"{staging}/{chunk.chunk_id}-{uuid.uuid4().hex[:8]}.jsonl")
         reject_nul = self._sinks.postgres is not None
@@ -108,16 +113,16 @@ class _ConvertChunkFn(beam.DoFn):
         self._rejects.inc(converted.rejects)
         yield converted, conversion.table
 
-    def _is_committed(self, chunk: Chunk, schema_hash: str) -> bool:
-        if self._parquet.read_record(chunk.table, schema_hash, chunk.chunk_id) is None:
-            return False
-        if self._postgres is None:
-            return True
+    def _committed(self, chunk: Chunk, schema_hash: str) -> ChunkRecord | None:
+        """The record of a chunk that every sink has committed, or None."""
+        record = self._parquet.read_record(chunk.table, schema_hash, chunk.chunk_id)
+        if record is None or self._postgres is None:
+            return record
         # Read once a table: what others commit later is merely converted again, and its commit then changes nothing.
         key = (chunk.table, schema_hash)
         if key not in self._in_postgres:
             self._in_postgres[key] = self._postgres.committed_chunks(*key)
-        return chunk.chunk_id in self._in_postgres[key]
+        return record if chunk.chunk_id in self._in_postgres[key] else None
 
     def teardown(self) -> None:
         if self._postgres is not None:

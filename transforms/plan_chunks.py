@@ -12,6 +12,7 @@ from apache_beam.metrics import Metrics
 
 from beam_etl.loads.table_plan import FileOutcome, write_table_plan
 from beam_etl.model import Chunk
+from beam_etl.progress.board import BOARD
 from beam_etl.reading.chunks import pack_chunks
 from beam_etl.reading.evidence import SeenColumn, columns_of, merge_evidence
 
@@ -66,6 +67,7 @@ class _PlanTableFn(beam.DoFn):
         outcomes = list(grouped)
         chunks = pack_chunks(table, (span for outcome in outcomes for span in outcome.spans), self._chunk_bytes)
         write_table_plan(self._output, self._load_id, table, outcomes, chunks)
+        BOARD.plan_table(self._load_id, table, sum(chunk.bytes for chunk in chunks), len(chunks))
         columns = merge_evidence(columns_of(o.inspected) for o in outcomes if o.inspected is not None)
         yield beam.pvalue.TaggedOutput(self.COLUMNS, (table, columns))
         for chunk in chunks:
