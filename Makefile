@@ -7,7 +7,7 @@ SECONDS ?= 180
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow test-cluster chaos lint format coverage bench bench-csv clean
+.PHONY: help env demo test test-slow test-cluster chaos lint format coverage bench bench-csv bench-reading clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,10 @@ bench: $(VENV)/.ready ## Compare speed and memory with other engines, in one run
 bench-csv: $(VENV)/.ready ## Score readers of polluted files, this one among them
 	$(BIN)/python -m pip install --quiet -r benchmarks/requirements-csv.txt
 	$(BIN)/python benchmarks/polluted.py
+
+bench-reading: $(VENV)/.ready ## Measure the reading kernels beside their bars, in CPU time
+	$(BIN)/python -m pip install --quiet -r benchmarks/requirements.txt
+	$(BIN)/python benchmarks/reading.py
 
 clean: ## Remove what demo, tests and benchmarks left behind
 	rm -rf $(DEMO) benchmarks/data .pytest_cache .hypothesis .mypy_cache .ruff_cache build dist *.egg-info

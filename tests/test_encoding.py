@@ -143,3 +143,17 @@ def test_any_bytes_have_an_encoding_that_python_knows(head, is_whole, windows):
     found = detect_encoding(head, is_whole, None, windows)
     assert canonical_encoding(found.name) == found.name
     assert 0 <= found.bom_bytes <= len(head)
+
+
+def test_what_may_be_iso_8859_15_is_read_as_iso_8859_1_and_the_doubt_is_told():
+    data = "id;preço\n1;10 €\n2;café à 2 €\n".encode("iso-8859-15")
+    found = detect_encoding(data, True, None)
+    assert found.name == "iso-8859-1"
+    assert "2 bytes are other characters in iso-8859-15 (such as € for ¤): declare encoding" in found.evidence
+    assert data.decode(found.name) == "id;preço\n1;10 ¤\n2;café à 2 ¤\n"
+    declared = detect_encoding(data, True, "iso-8859-15")
+    assert data.decode(declared.name).count("€") == 2
+
+
+def test_accents_that_both_western_encodings_share_leave_no_doubt():
+    assert "8859-15" not in detect_encoding("São João; Müller".encode("iso-8859-1"), True, None).evidence

@@ -122,7 +122,7 @@ def _first_start(data: npt.NDArray[np.uint8], dialect: Dialect, states: npt.NDAr
     data = read_only(data)
     machine = _machine(dialect)
     _advance(machine.table, states, data, at, machine.quoting, machine.line_ends, machine.settling_bytes)
-    start = int(_find_start(machine.table, np.unique(states), data, at))
+    start = int(_find_start(machine.table, np.unique(states), data, at, machine.quoting))
     return None if start == _NOT_CERTAIN else start
 
 
@@ -210,10 +210,11 @@ def _find_last(data, begin, end, wanted):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _find_start(table, live, data, at):  # type: ignore[no-untyped-def]
+def _find_start(table, live, data, at, quoting):  # type: ignore[no-untyped-def]
     """The first position at or after `at` where a record starts in every state; _NOT_CERTAIN if first in some only."""
-    for position in range(at, data.size + 1):
-        starts = 0
+    position = at
+    while position <= data.size:
+        starts = quoted = 0
         for state in live:
             if state == RECORD_START:
                 starts += 1
@@ -221,10 +222,15 @@ def _find_start(table, live, data, at):  # type: ignore[no-untyped-def]
                 if position == data.size:
                     return _NOT_CERTAIN
                 starts += data[position] != LF
+            elif state == IN_QUOTED:
+                quoted += 1
         if starts == live.size:
             return position
         if starts > 0:
             return _NOT_CERTAIN
+        if quoted == live.size:
+            position = _find_any(data, position, data.size, quoting)  # nothing else leads out of quotes
         if position < data.size:
             _step(table, live, live.size, data, position, position + 1)
+        position += 1
     return _NOT_CERTAIN

@@ -26,6 +26,7 @@ BYTE_ORDER_MARKS = (
 _HIGH_BYTE = re.compile(rb"[\x80-\xff]")
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 _C1_BYTE = re.compile(rb"[\x80-\x9f]")
+_OTHERWISE_IN_ISO_8859_15 = re.compile(rb"[\xa4\xa6\xa8\xb4\xb8\xbc-\xbe]")
 _UNDEFINED_IN_CP1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 _LEADING_CONTINUATION = re.compile(rb"\A[\x80-\xbf]{1,3}")
 # UTF-8 of ASCII text never holds NUL; in UTF-16 every second byte of it is NUL. Text with accents has a few less.
@@ -194,7 +195,17 @@ def _narrow_encoding(samples: Sequence[bytes]) -> Encoding:
     data = b"".join(samples)
     if _C1_BYTE.search(data) and not _UNDEFINED_IN_CP1252.search(data):
         return Encoding("cp1252", 0, "not UTF-8, and bytes 0x80-0x9f appear that only cp1252 uses for text")
-    return Encoding("iso-8859-1", 0, "not UTF-8; one byte a character")
+    return Encoding("iso-8859-1", 0, f"not UTF-8; one byte a character{_euro_doubt(data)}")
+
+
+def _euro_doubt(data: bytes) -> str:
+    """What speaks for ISO-8859-15: nothing in the bytes tells its euro sign from the currency sign of ISO-8859-1."""
+    count = len(_OTHERWISE_IN_ISO_8859_15.findall(data))
+    if not count:
+        return ""
+    return (
+        f"; {count} bytes are other characters in iso-8859-15 (such as \u20ac for \xa4): declare encoding if it is that"
+    )
 
 
 def _without_cut_tail(data: bytes) -> bytes:
