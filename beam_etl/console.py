@@ -50,7 +50,8 @@ def _why_nothing_was_done(report: dict[str, Any]) -> str:
     if any(entry["mode"] not in ("append", "upsert") for entry in entries):
         return f"{report['load_id']} is what the tables hold; --force loads it again."
     files = sum(entry["skipped"] + entry["files"] for entry in entries)
-    return f"the tables hold all {files} files; a file is never added twice."
+    mode = "append" if all(entry["mode"] == "append" for entry in entries) else "upsert"
+    return f"the tables hold all {files} files; {mode} never adds a file twice."
 
 
 def print_tables(report: dict[str, Any], console: Console) -> None:
