@@ -19,7 +19,7 @@ from beam_etl.config import EtlConfig
 from beam_etl.configuration.layers import load_config
 from beam_etl.exit_codes import FAILED, NOT_PUBLISHED, PUBLISHED, USAGE
 from beam_etl.flags import load_parser, read_flags
-from beam_etl.terminal import WithoutTracebacks, complain, set_up_logging
+from beam_etl.terminal import WithoutTracebacks, complain, log_as_json, set_up_logging
 
 PREFLIGHT_ONLY = "--preflight_only"
 
@@ -54,10 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = read_flags(parser, arguments)
     set_up_logging(flags.verbose)
     try:
+        if flags.quiet and flags.verbose:
+            raise ValueError("--quiet and --verbose contradict each other; leave one of them out")
         config = load_config(flags.job_file, flags.settings, flags.profile)
+        if config.log_format == "json":
+            log_as_json()
         beam_args = flags.checked_beam_args()
         with contextlib.nullcontext() if flags.verbose else contextlib.redirect_stderr(WithoutTracebacks(sys.stderr)):
-            return _load(config, beam_args)
+            return _load(config, beam_args, flags.quiet)
     except ValueError as error:
         complain(error)
         return USAGE
@@ -80,18 +84,27 @@ def build_parser() -> argparse.ArgumentParser:
         _EPILOG,
     )
     told = "Only look whether the load could begin, tell each remedy, and load nothing."
+    parser.add_argument("--quiet", action="store_true", help="Write nothing but problems.")
     parser.add_argument(PREFLIGHT_ONLY, action="store_true", help=told)
     return parser
 
 
-def _load(config: EtlConfig, beam_args: Sequence[str]) -> int:
+def _load(config: EtlConfig, beam_args: Sequence[str], quiet: bool) -> int:
     from beam_etl.console import print_result
     from beam_etl.launcher import run_load
 
-    if config.progress == "auto":
-        config = config.model_copy(update={"progress": "live" if _is_terminal() else "plain"})
+    if quiet:
+        config = config.model_copy(update={"progress": "none"})
+    elif config.progress == "auto":
+        drawn = _is_terminal() and config.log_format == "text"
+        config = config.model_copy(update={"progress": "live" if drawn else "plain"})
     result = run_load(config, beam_args)
-    print_result(result, config)
+    if not quiet:
+        print_result(result, config)
+    else:
+        for table, entry in result.report["tables"].items():
+            for reason in entry["reasons"]:
+                complain(f"{table} is not published: {reason}")
     return PUBLISHED if result.report["published"] or result.submitted else NOT_PUBLISHED
 
 

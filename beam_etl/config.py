@@ -163,6 +163,11 @@ class EtlConfig(_Strict):
         description="How the command line shows how far a local load is: live draws a table on the terminal, plain writes "
         "a line every 10 seconds, auto is live on a terminal and plain elsewhere.",
     )
+    log_format: Literal["text", "json"] = pydantic.Field(
+        "text",
+        description="How the command line writes what goes to standard error: for a person, or an object a line, with an "
+        "entry for each committed chunk.",
+    )
     keep_staging: bool = pydantic.Field(
         False, description="Leave what the load staged after it is published, for a look at it; gc takes it away."
     )

@@ -21,6 +21,7 @@ class Flags:
       job_file: of --config.
       profile: of --profile.
       verbose: whether to log what the run does.
+      quiet: whether to write nothing but problems.
       beam_args: what is left: flags of Beam and its runner, if they are.
       own: all flags of this program.
     """
@@ -29,6 +30,7 @@ class Flags:
     job_file: str | None
     profile: str | None
     verbose: bool
+    quiet: bool
     beam_args: tuple[str, ...]
     own: frozenset[str]
 
@@ -78,6 +80,7 @@ def read_flags(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Fla
         values["config"],
         values["profile"],
         values["verbose"],
+        values.get("quiet", False),
         tuple(beam_args),
         own,
     )

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from beam_etl.config import YAML_ONLY, EtlConfig
 
 # Settings that a template's launcher decides: the runner, that it does not wait, and so shows nothing.
-_OF_THE_LAUNCHER = ("runner", "wait", "progress")
+_OF_THE_LAUNCHER = ("runner", "wait", "progress", "log_format")
 _GCS = r"^gs:\/\/[^\n\r]+$"
 _REGEXES = {
     "input": r"^gs:\/\/[^\n\r,]+(,gs:\/\/[^\n\r,]+)*$",

@@ -264,6 +264,11 @@ class ChunkRecord:
     def records(self) -> int:
         return sum(span.records for span in self.spans)
 
+    def log_fields(self, step: str, seconds: float) -> dict[str, object]:
+        """What a log says of its commit: places and counts, never a value."""
+        place = {"load_id": self.load_id, "table": self.table, "chunk": self.chunk_id}
+        return {**place, "step": step, "seconds": round(seconds, 3), "rows": self.rows}
+
     def to_json(self) -> dict[str, object]:
         return dataclasses.asdict(self)
 

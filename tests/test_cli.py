@@ -33,6 +33,7 @@ VALUES = {
     "force": (None, True),
     "keep_staging": (None, True),
     "progress": ("plain", "plain"),
+    "log_format": ("json", "json"),
     "wait": ("false", False),
     "chunk_mb": ("8", 8),
     "max_record_bytes": ("4096", 4096),
@@ -41,7 +42,7 @@ VALUES = {
     "parquet_codec_level": ("3", 3),
 }
 # Flags that are no settings.
-NO_SETTINGS = ("config", "profile", "verbose", "preflight_only")
+NO_SETTINGS = ("config", "profile", "verbose", "quiet", "preflight_only")
 EXIT_CODES = (
     "Exit codes: 0 all tables published; 2 usage or configuration; 3 some table not published; 4 the run failed."
 )
@@ -96,6 +97,7 @@ def test_the_flags_are_the_fields_of_the_configuration():
         "--config",
         "--profile",
         "--verbose",
+        "--quiet",
         "--preflight_only",
         "--no-force",
         "--no-keep_staging",
@@ -212,3 +214,30 @@ def test_psql_wants_an_embedded_database(arguments):
     assert done.code == USAGE
     assert done.err.startswith("beam_etl: ")
     assert "Traceback" not in done.err
+
+
+def test_a_log_for_machines_holds_an_entry_for_each_chunk_and_nothing_else(small, tmp_path):
+    done = program(f"--input={small}", f"--output={tmp_path / 'lake'}", "--log_format=json")
+    assert done.returncode == PUBLISHED, done.stderr
+    entries = [json.loads(line) for line in done.stderr.splitlines()]
+    [chunk] = [entry for entry in entries if entry.get("step") == "WriteParquet"]
+    assert (chunk["table"], chunk["chunk"], chunk["rows"], chunk["level"]) == (
+        "small",
+        "000000-00000000000008",
+        2,
+        "INFO",
+    )
+    assert chunk["load_id"].endswith("-000") and chunk["seconds"] >= 0
+
+
+def test_a_quiet_load_writes_nothing_but_problems(small, tmp_path):
+    arguments = (f"--input={small}", f"--output={tmp_path / 'lake'}", "--quiet")
+    done = program(*arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (PUBLISHED, "", "")
+    done = program(*arguments, "--verbose", "--log_format=json")
+    assert (done.returncode, done.stdout) == (USAGE, "")
+    assert "--quiet and --verbose contradict each other" in done.stderr
+    small.write_text("id,text\n1,a\n2\n")
+    done = program(*arguments, "--log_format=json")
+    assert (done.returncode, done.stdout) == (NOT_PUBLISHED, "")
+    assert "small is not published" in json.loads(done.stderr.splitlines()[-1])["message"]

@@ -23,7 +23,12 @@ def test_the_metadata_file_is_current() -> None:
 
 
 def test_every_setting_is_a_parameter_but_those_of_the_launcher() -> None:
-    assert set(PARAMETERS) == set(EtlConfig.model_fields) - set(YAML_ONLY) - {"runner", "wait", "progress"} | {"config"}
+    assert set(PARAMETERS) == set(EtlConfig.model_fields) - set(YAML_ONLY) - {
+        "runner",
+        "wait",
+        "progress",
+        "log_format",
+    } | {"config"}
     assert not PARAMETERS["input"]["isOptional"] and not PARAMETERS["output"]["isOptional"]
 
 

@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -498,6 +499,15 @@ def test_rows_out_of_range_are_isolated_and_counted(store: PostgresStore, databa
     assert fetch(database, "SELECT rows, rejects FROM beam_etl.chunk_ledger") == [(996, 6)]
     assert store.publish("t", schema.hash, 996, 6)
     assert fetch(database, "SELECT count(*), min(n), max(n) FROM t") == [(996, 1, 998)]
+
+
+def test_the_documented_query_shows_refused_rows(store: PostgresStore, database: str) -> None:
+    page = (Path(__file__).parents[1] / "docs/rejects.md").read_text()
+    query = page[page.index("    SELECT table_name") :].split("\n\n")[0].replace("<load_id>", store.load_id)
+    data = pa.table({"text": ["a", "b\0c", "d"]})
+    record, row_errors = stage(store, "t", make_schema(text=ColumnType("string")), data)
+    [refused] = row_errors
+    assert fetch(database, query) == [("t", record.chunk_id, "1", "22021", refused.reason)]
 
 
 def test_nul_character_is_isolated(store: PostgresStore) -> None:

@@ -5,6 +5,8 @@ attempt finds the row, or waits for the first one's end.
 """
 
 import dataclasses
+import logging
+import time
 from collections.abc import Iterator
 
 import apache_beam as beam
@@ -15,6 +17,8 @@ from beam_etl.model import ChunkRecord, ConvertedChunk
 from beam_etl.postgres.store import PostgresStore
 from beam_etl.progress.board import BOARD
 from beam_etl.sinks import SinkSettings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass
@@ -38,9 +42,11 @@ class _CopyChunkFn(beam.DoFn):
         self._store = self._sinks.open_postgres()
 
     def process(self, element: tuple[ConvertedChunk, pa.Table]) -> Iterator[ChunkRecord]:
+        started = time.monotonic()
         committed = self._store.commit_chunk(*element)
         self._rows.inc(committed.record.rows)
         self._refused.inc(len(committed.row_errors))
+        logger.info("committed", extra=committed.record.log_fields("CopyToPostgres", time.monotonic() - started))
         BOARD.land(committed.record)
         yield committed.record
 

@@ -5,6 +5,8 @@ create-if-absent commit record names is ever published.
 """
 
 import dataclasses
+import logging
+import time
 from collections.abc import Iterator
 
 import apache_beam as beam
@@ -15,6 +17,8 @@ from beam_etl.model import ChunkRecord, ConvertedChunk
 from beam_etl.parquet.store import ParquetStore
 from beam_etl.progress.board import BOARD
 from beam_etl.sinks import SinkSettings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass
@@ -43,8 +47,10 @@ class _CommitFileFn(beam.DoFn):
         record = self._store.read_record(chunk.table, converted.schema_hash, chunk.chunk_id)
         is_new = record is None
         if is_new:
+            started = time.monotonic()
             record = self._store.commit_chunk(converted, table)
             self._rows.inc(record.rows)
             self._bytes.inc(record.file_bytes)
+            logger.info("committed", extra=record.log_fields("WriteParquet", time.monotonic() - started))
         BOARD.land(record, is_new)
         yield record

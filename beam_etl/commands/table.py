@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "psql": "PostgreSQL's own shell on an embedded database: psql embedded:DIR",
     "report": "write report.html of a load again, and print the load in short: report LOAD",
     "runners": "where a load can run, and what is missing for it on this machine",
+    "verify": "whether what is published is still what was loaded: files, counts, contents of both sinks",
 }
 
 
