@@ -80,6 +80,7 @@ POLICIES = {
     "memory_budget_mb": 512,
     "wait": False,
     "progress": "none",
+    "log_format": "json",
 }
 
 
