@@ -27,7 +27,7 @@ demo: $(VENV)/.ready ## Write a small dump with known faults and load it into Pa
 	$(BIN)/python examples/run_demo.py --directory $(DEMO)
 
 test: $(VENV)/.ready ## Run the test suite
-	$(BIN)/python -m pytest -n 2 -q -m "not slow and not cluster" tests
+	$(BIN)/python -m pytest -n 3 --dist worksteal -q -m "not slow and not cluster" tests
 
 test-slow: $(VENV)/.ready ## Run the tests of real sizes (minutes)
 	$(BIN)/python -m pytest -q -m slow tests

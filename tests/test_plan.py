@@ -81,6 +81,11 @@ POLICIES = {
     "wait": False,
     "progress": "none",
     "log_format": "json",
+    "postgres_connections": 2,
+    "postgres_retry_seconds": 1.0,
+    "postgres_lock_seconds": 1.0,
+    "postgres_statement_seconds": 60.0,
+    "postgres_idle_seconds": 60.0,
 }
 
 

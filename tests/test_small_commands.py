@@ -33,7 +33,7 @@ def completed(*words):
         (["beam-etl", "--max_re"], ["--max_record_bytes", "--max_reject_ratio"]),
         (["beam-etl", "--preflight"], ["--preflight_only"]),
         (["beam-etl", "plan", "--mode", "=", "app"], ["append"]),
-        (["beam-etl", "plan", "--mode", "="], ["replace", "append", "fail_if_exists"]),
+        (["beam-etl", "plan", "--mode", "="], ["replace", "append", "upsert", "fail_if_exists"]),
         (["beam-etl", "--output", "=", "x"], []),
     ],
 )

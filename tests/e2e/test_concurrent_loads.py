@@ -112,6 +112,7 @@ def test_an_append_that_died_at_any_step_is_completed_by_the_same_command(files,
     assert "Already loaded" in files.load("ab").out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("as_exception")
 @pytest.mark.parametrize(("owner", "step", "after"), STEPS, ids=NAMES)
 def test_an_append_that_died_at_any_step_is_followed_by_another(files, crash, owner, step, after):
