@@ -7,7 +7,7 @@ SECONDS ?= 300
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-slow test-cluster chaos lint format coverage bench bench-csv bench-reading clean
+.PHONY: help env demo test test-slow test-deep test-cluster chaos lint format coverage bench bench-csv bench-reading clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,10 +27,13 @@ demo: $(VENV)/.ready ## Write a small dump with known faults and load it into Pa
 	$(BIN)/python examples/run_demo.py --directory $(DEMO)
 
 test: $(VENV)/.ready ## Run the test suite
-	$(BIN)/python -m pytest -n 3 --dist worksteal -q -m "not slow and not cluster" tests
+	$(BIN)/python -m pytest -n 3 --dist worksteal -q -m "not slow and not cluster and not deep" tests
 
 test-slow: $(VENV)/.ready ## Run the tests of real sizes (minutes)
 	$(BIN)/python -m pytest -q -m slow tests
+
+test-deep: $(VENV)/.ready ## Drive the model of the commit protocol for a quarter of an hour
+	$(BIN)/python -m pytest -q -m deep tests
 
 test-cluster: $(VENV)/.ready ## Run whole loads on Prism with real workers, and kill them (needs Go 1.26 or newer)
 	$(BIN)/python -m pytest -q -m cluster tests
@@ -49,7 +52,7 @@ format: $(VENV)/.ready ## Format the code
 	$(BIN)/ruff check --fix .
 
 coverage: $(VENV)/.ready ## Measure the coverage of the test suite
-	$(BIN)/coverage run -m pytest -q -m "not slow and not cluster" tests
+	$(BIN)/coverage run -m pytest -q -m "not slow and not cluster and not deep" tests
 	$(BIN)/coverage combine --quiet || true
 	$(BIN)/coverage report --fail-under=85
 

@@ -345,9 +345,14 @@ def test_no_interleaving_breaks_the_promise(module_database: str) -> None:
 
 
 @pytest.mark.slow
+def test_no_longer_interleaving_breaks_the_promise(module_database: str) -> None:
+    run_machine(module_database, examples=30, steps=30)
+
+
+@pytest.mark.deep
 @pytest.mark.timeout(3600)
-def test_no_long_interleaving_breaks_the_promise(module_database: str) -> None:
-    run_machine(module_database, examples=200, steps=40)
+def test_no_interleaving_breaks_the_promise(module_database: str) -> None:
+    run_machine(module_database, examples=400, steps=50)
 
 
 def test_the_model_finds_a_ledger_that_lets_everybody_through(module_database: str) -> None:
