@@ -351,7 +351,7 @@ def test_no_longer_interleaving_breaks_the_promise(module_database: str) -> None
 
 @pytest.mark.deep
 @pytest.mark.timeout(3600)
-def test_no_interleaving_breaks_the_promise(module_database: str) -> None:
+def test_no_interleaving_of_any_length_breaks_the_promise(module_database: str) -> None:
     run_machine(module_database, examples=400, steps=50)
 
 
