@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -18,6 +19,7 @@ from beam_etl.sinks import SinkSettings
 from beam_etl.terminal import complain, set_up_logging
 
 MOST_FILES = 50
+_NEVER_BROKEN = ("load", "planned", "state", "now")
 _COLOURS = {"published": "green", "failed": "red", "running": "cyan", "committed": "yellow", "pending": "yellow"}
 
 
@@ -63,18 +65,17 @@ def _show_loads(console: Console, audits: Sequence[LoadAudit], as_json: bool) ->
     if as_json:
         print(json.dumps([audit.to_json() for audit in audits], ensure_ascii=False, indent=1))
         return
-    table = _table("load", "planned", "state", "current", "tables", right=("files", "rows", "rejects", "runs"))
+    table = _table("load", "planned", "state", "now", right=("tables", "files", "rows", "rejects"))
     for audit in audits:
         table.add_row(
             audit.load_id,
-            audit.created,
+            audit.created.partition("T")[0],
             _coloured(audit.state),
             "yes" if audit.current else "",
-            escape(", ".join(own.table for own in audit.tables)),
+            f"{len(audit.tables):,}",
             f"{sum(len(own.files) for own in audit.tables):,}",
             f"{sum(own.rows for own in audit.tables):,}",
             f"{sum(own.rejects for own in audit.tables):,}",
-            f"{len(audit.runs):,}",
         )
     console.print(table if audits else "no load was planned here")
 
@@ -136,9 +137,9 @@ def _show_file(console: Console, audits: Sequence[LoadAudit], wanted: str, as_js
 
 
 def _table(*names: str, right: Sequence[str] = ()) -> Table:
-    table = Table()
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in names:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name in _NEVER_BROKEN)
     for name in right:
         table.add_column(name, justify="right")
     return table
